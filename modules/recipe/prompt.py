@@ -1,0 +1,132 @@
+"""The prompt's grammar: emphasis and chunks, as users of the AUTOMATIC1111 web UI write them.
+
+`(x)` weighs x by 1.1, `[x]` by 1/1.1, `(x:1.3)` by 1.3; they nest; a backslash makes a bracket literal; `BREAK` begins a new
+chunk. The text encoder reads chunks of 75 tokens. No input is an error: what is no syntax is text.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+
+START, END = 49406, 49407  # CLIP's special tokens; END pads too
+CHUNK = 75  # tokens between START and END
+COMMA = 267  # ",</w>"
+COMMA_REACH = 20  # tokens after the last comma that may move to the next chunk
+
+Encode = Callable[[str], list[int]]
+
+_TOKEN = re.compile(r"\\(.)|([(\[])|:[ \t]*([+-]?(?:\d+\.?\d*|\.\d+))[ \t]*\)|([)\]])|\s*\b(BREAK)\b\s*", re.DOTALL)
+_ROUND, _SQUARE = 1.1, 1 / 1.1
+_DEPTH = 16  # brackets nested deeper are text: keeps hostile prompts linear
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of text of one weight; `breaks` marks the end of a chunk instead."""
+
+    text: str
+    weight: float
+    breaks: bool = False
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What the text encoder reads at once: 77 token ids (START, up to 75, END, padding) and a weight for each."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+def parse(text: str) -> list[Part]:
+    """The prompt as parts in order; neighbours of equal weight are one. Linear in the text's length."""
+    texts: list[str | None] = []  # None is a BREAK
+    weights: list[float] = []
+    open_round: list[int] = []  # where each bracket that is still open began, as an index into texts
+    open_square: list[int] = []
+    done = 0
+
+    def say(run: str | None) -> None:
+        texts.append(run)
+        weights.append(1.0)
+
+    def weigh(start: int, factor: float) -> None:
+        weights[start:] = [weight * factor for weight in weights[start:]]
+
+    for match in _TOKEN.finditer(text):
+        if match.start() > done:
+            say(text[done : match.start()])
+        done = match.end()
+        escaped, opening, number, closing, breaks = match.groups()
+        if opening and len(open_round) + len(open_square) < _DEPTH:
+            (open_round if opening == "(" else open_square).append(len(texts))
+        elif number and open_round:
+            weigh(open_round.pop(), float(number))
+        elif closing == ")" and open_round:
+            weigh(open_round.pop(), _ROUND)
+        elif closing == "]" and open_square:
+            weigh(open_square.pop(), _SQUARE)
+        else:
+            say(None if breaks else escaped or match.group())
+    if done < len(text):
+        say(text[done:])
+    for start in open_round:
+        weigh(start, _ROUND)
+    for start in open_square:
+        weigh(start, _SQUARE)
+    return _merged(texts, weights) or [Part("", 1.0)]
+
+
+def _merged(texts: list[str | None], weights: list[float]) -> list[Part]:
+    """Neighbours of equal weight joined, so that the tokenizer sees whole words; each BREAK stays a part of its own."""
+    parts: list[Part] = []
+    for (weight, breaks), run in groupby(zip(texts, weights, strict=True), key=lambda pair: (pair[1], pair[0] is None)):
+        if breaks:
+            parts += [Part("", weight, breaks=True) for _ in run]
+        else:
+            parts.append(Part("".join(text for text, _ in run), weight))
+    return parts
+
+
+def chunk(parts: list[Part], encode: Encode) -> list[Chunk]:
+    """The parts as chunks of 75 tokens; at least one. `encode` gives the token ids of a text, without START and END.
+
+    A word after a comma moves to the next chunk as a whole when the chunk fills up, if it is at most 20 tokens long.
+    """
+    chunks: list[Chunk] = []
+    pending: list[tuple[int, float]] = []  # (token, weight) of the chunk being filled
+    after_comma = 0  # where in it the text after the last comma begins
+
+    for part in parts:
+        if part.breaks:
+            chunks.append(_filled(pending))
+            pending, after_comma = [], 0
+            continue
+        for token in encode(part.text):
+            if len(pending) == CHUNK and token != COMMA and 0 < CHUNK - after_comma <= COMMA_REACH:
+                chunks.append(_filled(pending[:after_comma]))
+                pending = pending[after_comma:]
+                after_comma = 0
+            elif len(pending) == CHUNK:
+                chunks.append(_filled(pending))
+                pending, after_comma = [], 0
+            pending.append((token, part.weight))
+            if token == COMMA:
+                after_comma = len(pending)
+    if pending or not chunks:
+        chunks.append(_filled(pending))
+    return chunks
+
+
+def count(text: str, encode: Encode) -> tuple[int, int]:
+    """How many tokens the prompt takes, and how many its chunks hold: (12, 75)."""
+    chunks = chunk(parse(text), encode)
+    last = sum(1 for token in chunks[-1].ids if token != END) - 1
+    return CHUNK * (len(chunks) - 1) + last, CHUNK * len(chunks)
+
+
+def _filled(pending: list[tuple[int, float]]) -> Chunk:
+    padding = CHUNK - len(pending)
+    ids = (START, *(token for token, _ in pending), *[END] * (padding + 1))
+    return Chunk(ids, (1.0, *(weight for _, weight in pending), *[1.0] * (padding + 1)))
+

@@ -1,0 +1,51 @@
+"""Request to recipe: what was asked, with holes, becomes what will be drawn, without."""
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from modules.recipe.fields import FIELDS, MAX_PICTURES, MAX_SEED, BadField, Recipe, checked
+
+
+class Model(Protocol):
+    """What a recipe needs to know of the checkpoint that will draw it."""
+
+    name: str
+    native_size: int
+    defaults: Mapping[str, object]
+
+
+def resolve(request: Mapping[str, object], find: Callable[[str], Model], hash_of: Callable[[Model], str]) -> Recipe:
+    """The recipe for `request`, a mapping of field names to raw values in which None and "" (numbers) are holes.
+
+    Holes take the checkpoint's own defaults (its native size, what its description recommends), then the table's.
+    `find` names the model for a wanted checkpoint ("" for the first there is) or raises LookupError. A bad value raises BadField.
+    """
+    asked = {name: value for name, value in request.items() if not _is_hole(name, value)}
+    unknown = set(asked) - set(FIELDS)
+    if unknown:
+        raise BadField(min(unknown), f"{min(unknown)}: there is no such field")
+    values = {name: checked(name, value) for name, value in asked.items()}
+    try:
+        model = find(values.pop("checkpoint", ""))
+    except LookupError as error:
+        raise BadField("checkpoint", f"Checkpoint: {error}") from None
+    own = {"width": model.native_size, "height": model.native_size, **model.defaults}
+    values = {**{name: checked(name, value) for name, value in own.items()}, **values}
+    if values.get("seed", -1) == -1:
+        values["seed"] = random.randrange(2**32)
+    recipe = Recipe(**{**values, "checkpoint": model.name, "model_hash": hash_of(model)})
+    _check_pictures(recipe)
+    return recipe
+
+
+def _is_hole(name: str, value: object) -> bool:
+    return value is None or value == "" and name in FIELDS and FIELDS[name][0] is not str
+
+
+def _check_pictures(recipe: Recipe) -> None:
+    pictures = len(recipe.seeds)
+    if pictures > MAX_PICTURES:
+        raise BadField("batch_count", f"Batch count: {pictures} pictures are more than {MAX_PICTURES} in one job")
+    if recipe.seeds[-1] > MAX_SEED:
+        raise BadField("seed", f"Seed: {recipe.seed} leaves no room to count up for {pictures} pictures")
