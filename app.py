@@ -1,0 +1,29 @@
+"""Easel's only entry: `python app.py [serve|generate|models|train|doctor] ...`; without a subcommand it serves the page."""
+
+import argparse
+import importlib
+import os
+import shlex
+import sys
+
+COMMANDS = ("serve", "generate", "models", "train", "doctor")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the subcommand that `arguments` name and return its exit code."""
+    if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help"):
+        arguments = ["serve", *arguments]
+    if arguments[0] == "serve":
+        arguments += shlex.split(os.environ.get("COMMANDLINE_ARGS", ""))
+    parser = argparse.ArgumentParser(prog="easel", description="A local studio for latent diffusion.", allow_abbrev=False)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    wanted = COMMANDS if arguments[0] not in COMMANDS else (arguments[0],)
+    commands = {name: importlib.import_module(f"modules.commands.{name}") for name in wanted}
+    for command in commands.values():
+        command.add_parser(subparsers)
+    parsed = parser.parse_args(arguments)
+    return commands[parsed.command].main(parsed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

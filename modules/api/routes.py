@@ -1,0 +1,141 @@
+"""Our own API, /api/v1: what the page's scripts and other programs use. Everything is named by id; no route takes a path."""
+
+import asyncio
+import base64
+import io
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Body, HTTPException, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from PIL import Image
+
+from modules.gallery.pictures import Entry
+from modules.jobs.desk import Desk
+from modules.jobs.queue import QueueFull
+from modules.recipe.fields import MAX_PROMPT, BadField
+
+COALESCE = 0.1  # seconds between two events of a stream at least
+KEEP_ALIVE = 15.0  # seconds
+THUMBNAIL = 256  # pixels
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+def router(desk: Desk) -> APIRouter:
+    """All routes, for the desk they speak to."""
+    routes = APIRouter(prefix="/api/v1")
+    _add_jobs(routes, desk)
+    _add_pictures(routes, desk)
+    _add_models(routes, desk)
+
+    @routes.get("/state")
+    def state() -> dict[str, object]:
+        return desk.snapshot()
+
+    @routes.get("/events")
+    def events(request: Request) -> StreamingResponse:
+        return StreamingResponse(_events(desk, request), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    @routes.post("/tokens")
+    def tokens(text: Annotated[str, Body(embed=True, max_length=MAX_PROMPT)]) -> dict[str, int]:
+        count, limit = desk.count_tokens(text)
+        return {"tokens": count, "limit": limit}
+
+    return routes
+
+
+def _add_jobs(routes: APIRouter, desk: Desk) -> None:
+    @routes.post("/jobs", status_code=201)
+    def submit(request: dict[str, object]) -> Response:
+        try:
+            return JSONResponse({"job": desk.submit(request)}, 201)
+        except BadField as error:
+            return JSONResponse({"field": error.field, "message": str(error)}, 422)
+        except QueueFull as error:
+            return JSONResponse({"field": None, "message": str(error)}, 503)
+
+    @routes.delete("/jobs/{job}")
+    def drop(job: int) -> dict[str, bool]:
+        return {"dropped": desk.drop(job)}
+
+    @routes.post("/interrupt")
+    def interrupt() -> dict[str, bool]:
+        return {"interrupted": desk.interrupt()}
+
+    @routes.post("/skip")
+    def skip() -> dict[str, bool]:
+        return {"skipped": desk.skip()}
+
+
+def _add_pictures(routes: APIRouter, desk: Desk) -> None:
+    @routes.get("/pictures")
+    def pictures(limit: int = 60, before: int | None = None) -> list[dict[str, object]]:
+        return [_shown(entry) for entry in desk.gallery.latest(min(max(limit, 1), 500), before)]
+
+    @routes.get("/pictures/{id}")
+    def picture(id: int) -> Response:
+        return Response(_png(desk, id), media_type="image/png", headers=FOREVER)
+
+    @routes.get("/pictures/{id}/thumbnail")
+    def thumbnail(id: int) -> Response:
+        with Image.open(io.BytesIO(_png(desk, id)), formats=["PNG"]) as image:
+            image.thumbnail((THUMBNAIL, THUMBNAIL))
+            small = io.BytesIO()
+            image.convert("RGB").save(small, "WEBP", quality=85)
+        return Response(small.getvalue(), media_type="image/webp", headers=FOREVER)
+
+    @routes.post("/pictures/{id}/save")
+    def save(id: int) -> dict[str, object]:
+        try:
+            return _shown(desk.gallery.save_again(id))
+        except LookupError as error:
+            raise HTTPException(404, str(error)) from None
+
+
+def _add_models(routes: APIRouter, desk: Desk) -> None:
+    @routes.get("/models")
+    def models() -> list[dict[str, object]]:
+        shown = ("name", "status", "reason", "family", "native_size")
+        return [{name: getattr(checkpoint, name) for name in shown} for checkpoint in desk.checkpoints()]
+
+    @routes.post("/models/refresh")
+    def refresh() -> list[dict[str, object]]:
+        desk.refresh_checkpoints()
+        return models()
+
+
+def _png(desk: Desk, id: int) -> bytes:
+    try:
+        return desk.gallery.png(id)
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from None
+
+
+def _shown(entry: Entry) -> dict[str, object]:
+    return {**asdict(entry), "url": f"/api/v1/pictures/{entry.id}", "thumbnail": f"/api/v1/pictures/{entry.id}/thumbnail"}
+
+
+async def _events(desk: Desk, request: Request) -> AsyncIterator[str]:
+    """The snapshot whenever it changed and the newest preview, as server-sent events, until the page or the server goes."""
+    version = preview = None
+    silent = 0.0
+    while not (request.app.state.closing() or await request.is_disconnected()):
+        silent += COALESCE
+        if desk.version != version:
+            version, silent = desk.version, 0.0
+            yield _event("state", await asyncio.to_thread(desk.snapshot))
+        if (newest := desk.preview()) is not None and newest is not preview and newest != preview:
+            preview = newest
+            job, picture, jpeg = newest
+            image = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+            yield _event("preview", {"job": job, "picture": picture, "image": image})
+        if silent >= KEEP_ALIVE:
+            silent = 0.0
+            yield ": still here\n\n"
+        await asyncio.sleep(COALESCE)
+
+
+def _event(kind: str, data: object) -> str:
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n"

@@ -1,0 +1,114 @@
+"""The pictures that were drawn, by id: most lie in the outputs folder; one that the disk refused is kept in memory."""
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from modules.gallery.writer import save, sweep
+from modules.jobs.messages import Picture
+from modules.store import Store
+
+KIND = "txt2img-images"
+SPOOL_LIMIT = 512 << 20  # bytes of pictures that could not be saved, kept in memory
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture in the gallery. `file` is below the outputs folder; None while only memory has it, because of `problem`."""
+
+    id: int
+    job: int
+    seed: int
+    width: int
+    height: int
+    infotext: str
+    file: str | None
+    problem: str | None
+
+
+class Gallery:
+    """Keeps every finished picture: on the disk first, then in the index."""
+
+    def __init__(self, store: Store, outputs: Path) -> None:
+        self._store = store
+        self._outputs = outputs
+        self._spool: OrderedDict[int, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+        sweep(outputs, time.time() - 3600)
+        store.write("DELETE FROM pictures WHERE file IS NULL")
+
+    def keep(self, picture: Picture) -> int:
+        """Save a picture and return its id. The same picture of a job that had to be repeated is kept once."""
+        known = self._store.read("SELECT id FROM pictures WHERE job = ? AND place = ?", (picture.job, picture.index))
+        if known:
+            return known[0]["id"]
+        file, problem = self._saved(picture.png, picture.seed)
+        row = self._store.write(
+            "INSERT INTO pictures (job, place, seed, width, height, infotext, file, problem, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (picture.job, picture.index, picture.seed, picture.width, picture.height, picture.infotext, file, problem, time.time()),
+        )
+        if problem:
+            self._remember(row.lastrowid, picture.png)
+        return row.lastrowid
+
+    def save_again(self, id: int) -> Entry:
+        """Try once more to write a picture that only memory has."""
+        entry = self.entry(id)
+        png = self._spool.get(id)
+        if entry.file is None and png is not None:
+            file, problem = self._saved(png, entry.seed)
+            self._store.write("UPDATE pictures SET file = ?, problem = ? WHERE id = ?", (file, problem, id))
+            if file:
+                with self._lock:
+                    self._spool.pop(id, None)
+        return self.entry(id)
+
+    def entry(self, id: int) -> Entry:
+        """The picture's entry, or LookupError."""
+        rows = self._store.read("SELECT * FROM pictures WHERE id = ?", (id,))
+        if not rows:
+            raise LookupError(f"there is no picture {id}")
+        return _entry(rows[0])
+
+    def latest(self, limit: int, before: int | None = None) -> list[Entry]:
+        """Up to `limit` pictures, newest first, older than the id `before`."""
+        query = "SELECT * FROM pictures WHERE id < ? ORDER BY id DESC LIMIT ?"
+        return [_entry(row) for row in self._store.read(query, (before or 2**62, limit))]
+
+    def png(self, id: int) -> bytes:
+        """The picture's file, whole. LookupError if it is gone, or is not a plain file in the outputs folder any more."""
+        entry = self.entry(id)
+        if entry.file is None:
+            if id in self._spool:
+                return self._spool[id]
+            raise LookupError(f"picture {id} could not be saved and is gone")
+        path = self._outputs / entry.file
+        if Path(os.path.realpath(path)) != Path(os.path.realpath(self._outputs)) / entry.file:
+            raise LookupError(f"picture {id} is not in the outputs folder any more")
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise LookupError(f"{entry.file} cannot be read: {error.strerror}") from None
+
+    def unsaved(self) -> int:
+        return len(self._spool)
+
+    def _saved(self, png: bytes, seed: int) -> tuple[str | None, str | None]:
+        try:
+            path = save(png, self._outputs / KIND, seed)
+        except OSError as error:
+            return None, error.strerror or str(error)
+        return path.relative_to(self._outputs).as_posix(), None
+
+    def _remember(self, id: int, png: bytes) -> None:
+        with self._lock:
+            self._spool[id] = png
+            while len(self._spool) > 1 and sum(map(len, self._spool.values())) > SPOOL_LIMIT:
+                self._spool.popitem(last=False)
+
+
+def _entry(row: object) -> Entry:
+    return Entry(*(row[name] for name in ("id", "job", "seed", "width", "height", "infotext", "file", "problem")))

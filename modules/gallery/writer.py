@@ -1,0 +1,77 @@
+"""The output writer: a picture appears under its final name whole, or not at all, and never in place of another."""
+
+import contextlib
+import datetime
+import itertools
+import os
+import re
+import secrets
+from pathlib import Path
+
+_NUMBER = re.compile(r"^(\d+)-")
+
+
+def save(png: bytes, folder: Path, seed: int, today: datetime.date | None = None) -> Path:
+    """Write `folder/DATE/NNNNN-SEED.png`, numbered after the highest that is there, and return its path.
+
+    The bytes are on the disk (file and folder synced) when this returns. OSError if they cannot be; nothing half-written stays.
+    """
+    day = folder / (today or datetime.date.today()).isoformat()
+    day.mkdir(parents=True, exist_ok=True)
+    temporary = day / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(png)
+            file.flush()
+            os.fsync(file.fileno())
+        return _published(temporary, day, seed)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _published(temporary: Path, day: Path, seed: int) -> Path:
+    """Give the file its final name: the first number that nobody took, even in the same instant."""
+    for number in itertools.count(_next_number(day)):
+        path = day / f"{number:05d}-{seed}.png"
+        try:
+            _rename_without_overwriting(temporary, path)
+        except FileExistsError:
+            continue
+        _sync_folder(day)
+        return path
+    raise AssertionError("numbers do not end")
+
+
+def _next_number(day: Path) -> int:
+    numbers = [int(match[1]) for name in os.listdir(day) if (match := _NUMBER.match(name))]
+    return max(numbers, default=-1) + 1
+
+
+def _rename_without_overwriting(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        with open(path, "xb"):
+            pass
+        os.replace(temporary, path)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: Path, older_than: float) -> None:
+    """Remove temporary files that a killed program left below `folder` before `older_than` (seconds since 1970)."""
+    for leftover in folder.glob("*/*/.*.tmp"):
+        with contextlib.suppress(OSError):
+            if leftover.lstat().st_mtime < older_than:
+                leftover.unlink()

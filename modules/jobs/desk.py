@@ -1,0 +1,211 @@
+"""The front desk: everything the page, the API and the command line may ask of a running server, without torch."""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from instant_clip_tokenizer import Tokenizer
+
+from modules.gallery.pictures import Gallery
+from modules.jobs.queue import Job, Queue
+from modules.jobs.supervisor import Board, Supervisor
+from modules.model_manager.hashes import short_hash
+from modules.model_manager.library import Checkpoint, find, scan, scan_vaes
+from modules.recipe import prompt
+from modules.recipe.fields import Recipe
+from modules.recipe.request import resolve
+from modules.settings import Settings
+from modules.store import Store
+
+STARTER = "starter.safetensors"
+SHOWN_WAITING = 50
+MAX_DRAFT = 1 << 20  # characters
+
+
+def usable(checkpoints: list[Checkpoint], wanted: str) -> Checkpoint:
+    """The checkpoint called `wanted`; for "" the starter, or else the first that can be used. LookupError says what is wrong."""
+    if wanted:
+        found = find(checkpoints, wanted)
+        if found.status != "ok":
+            raise LookupError(f"{found.name} cannot be used: {found.reason}")
+        return found
+    can_be_used = [checkpoint for checkpoint in checkpoints if checkpoint.status == "ok"]
+    if not can_be_used:
+        raise LookupError("there is no usable checkpoint: put one into models/Stable-diffusion")
+    return next((checkpoint for checkpoint in can_be_used if checkpoint.name == STARTER), can_be_used[0])
+
+
+def engine_arguments(settings: Settings) -> list[str]:
+    """How the engine process is told what it may read and how it should compute."""
+    roots = [f"--checkpoints={root}" for root in settings.checkpoint_roots]
+    vaes = [f"--vaes={root}" for root in settings.vae_roots]
+    return [*roots, *vaes, f"--state={settings.state}", f"--device={settings.device}", f"--precision={settings.precision}"]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What lies in the model folders, as of the refresh that had this `version`."""
+
+    checkpoints: list[Checkpoint]
+    vaes: list[str]
+    version: int
+
+
+class Desk:
+    """Takes requests, knows what stands where, and shows it as one snapshot."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.version = 0  # rises with every change of the snapshot
+        self._store = Store(settings.state / "easel.sqlite3")
+        self._queue = Queue(self._store)
+        self.gallery = Gallery(self._store, settings.outputs)
+        self._supervisor = Supervisor(self._queue, engine_arguments(settings), self.gallery.keep, self._changed)
+        self._listed = Listed([], [], 0)
+        self._listing = threading.Lock()
+
+    def open(self) -> None:
+        """Start working: the queue goes on where the last server left it."""
+        self._queue.recover()
+        self.refresh_checkpoints()
+        wanted = self.draft().get("checkpoint", "")
+        try:
+            preload = usable(self.checkpoints(), wanted if isinstance(wanted, str) else "").name
+        except LookupError:
+            preload = ""
+        self._supervisor.start(preload)
+
+    def close(self) -> None:
+        self._supervisor.stop()
+        self._store.close()
+
+    def checkpoints(self) -> list[Checkpoint]:
+        return self._listed.checkpoints
+
+    def vaes(self) -> list[str]:
+        return self._listed.vaes
+
+    def refresh_checkpoints(self) -> None:
+        """Look into the model folders again."""
+        with self._listing:
+            vaes = [vae.name for vae in scan_vaes(self.settings.vae_roots) if vae.status == "ok"]
+            self._listed = Listed(scan(self.settings.checkpoint_roots), vaes, self._listed.version + 1)
+        self._changed()
+
+    def resolve(self, request: Mapping[str, object]) -> Recipe:
+        """The recipe for a request; BadField names the field that is wrong."""
+        return resolve(
+            request,
+            find=lambda wanted: usable(self.checkpoints(), wanted),
+            hash_of=lambda checkpoint: short_hash(checkpoint.path, self.settings.state / "hashes.sqlite3"),
+        )
+
+    def submit(self, request: Mapping[str, object]) -> int:
+        """Queue a request and return the job's id. BadField or QueueFull say why not."""
+        job = self._queue.add(self.resolve(request))
+        self._changed()
+        self._supervisor.wake()
+        return job
+
+    def interrupt(self) -> bool:
+        return self._supervisor.interrupt()
+
+    def skip(self) -> bool:
+        return self._supervisor.skip()
+
+    def drop(self, job: int) -> bool:
+        """Take a waiting job out of the queue."""
+        dropped = self._queue.drop(job)
+        self._changed()
+        return dropped
+
+    def draft(self) -> dict[str, object]:
+        """What was last typed into the form."""
+        rows = self._store.read("SELECT value FROM drafts WHERE name = 'txt2img'")
+        return json.loads(rows[0]["value"]) if rows else {}
+
+    def keep_draft(self, draft: Mapping[str, object]) -> None:
+        text = json.dumps(dict(draft))
+        if len(text) <= MAX_DRAFT:
+            self._store.write("INSERT OR REPLACE INTO drafts VALUES ('txt2img', ?)", (text,))
+
+    def count_tokens(self, text: str) -> tuple[int, int]:
+        """(tokens of the prompt, tokens its chunks hold)."""
+        return prompt.count(text, self._tokenizer.encode)
+
+    def preview(self) -> tuple[int, int, bytes] | None:
+        """(job, picture, JPEG) of the newest preview."""
+        preview = self._supervisor.board.preview
+        return preview and (preview.job, preview.picture, preview.jpeg)
+
+    def snapshot(self) -> dict[str, object]:
+        """All that the page shows, as plain data."""
+        board = self._supervisor.board
+        newest = self.gallery.latest(1)
+        return {
+            "engine": _engine(board),
+            "running": _running(board),
+            "queued": [_waiting(job) for job in self._queue.waiting(SHOWN_WAITING)],
+            "queued_count": self._queue.waiting_count(),
+            "last": self._last(),
+            "newest_picture": newest[0].id if newest else None,
+            "notices": self._notices(),
+            "models": {
+                "count": sum(c.status == "ok" for c in self.checkpoints()),
+                "refused": sum(c.status != "ok" for c in self.checkpoints()),
+                "version": self._listed.version,
+            },
+        }
+
+    def _last(self) -> dict[str, object] | None:
+        job = self._queue.last_ended()
+        if job is None:
+            return None
+        seconds = job.facts.get("seconds", {})
+        return {**_waiting(job), "state": job.state, "reason": job.reason, "seconds": seconds.get("total")}
+
+    def _notices(self) -> list[str]:
+        notices = [self._store.notice] if self._store.notice else []
+        if unsaved := self.gallery.unsaved():
+            notices.append(f"{unsaved} pictures could not be saved in {self.settings.outputs} and are only in memory: save them from here.")
+        return notices
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer()
+
+    def _changed(self) -> None:
+        self.version += 1
+
+
+def _engine(board: Board) -> dict[str, object]:
+    ready = board.ready
+    known = {"device": ready.device, "number_format": ready.number_format, "why": ready.why} if ready else {}
+    return {"state": board.state, "text": board.text, **known}
+
+
+def _waiting(job: Job) -> dict[str, object]:
+    return {"job": job.id, "prompt": job.recipe.prompt, "pictures": len(job.recipe.seeds)}
+
+
+def _running(board: Board) -> dict[str, object] | None:
+    job, progress = board.running, board.progress
+    if job is None:
+        return None
+    recipe = job.recipe
+    return {
+        "job": job.id,
+        "attempt": job.attempt,
+        "prompt": recipe.prompt,
+        "width": recipe.width,
+        "height": recipe.height,
+        "picture": progress.picture if progress else 0,
+        "pictures": len(recipe.seeds),
+        "step": progress.step if progress else 0,
+        "steps": progress.steps if progress else recipe.steps,
+        "phase": progress.phase if progress else "load",
+        "seconds_left": progress.seconds_left if progress else None,
+        "interrupting": board.interrupting,
+    }

@@ -1,0 +1,96 @@
+"""Typed settings: defaults < config.yaml < environment (EASEL_PORT, ...) < command line."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+PROGRAM = Path(__file__).resolve().parent.parent
+DEFAULT_PORT = 7860
+_MAX_CONFIG = 1 << 20  # bytes
+
+
+class BadSettings(ValueError):
+    """A setting that cannot be used: one line that names where it came from."""
+
+
+class Settings(BaseModel):
+    """What holds for a whole run of the program. Paths are absolute."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    port: int | None = Field(None, ge=1, le=65535, description=f"port of the page (default: {DEFAULT_PORT}, or the next free one)")
+    listen: bool = Field(False, description="answer other machines too; needs --auth, or prints a token")
+    auth: str | None = Field(None, pattern=r"^[^:]+:.+$", description="user:password asked of everyone")
+    hosts: list[str] = Field([], description="further names this page may be reached by, behind a proxy say")
+    autolaunch: bool = Field(False, description="open the page in the browser")
+    theme: Literal["system", "light", "dark"] = Field("system", description="light, dark, or as the system says")
+    data_dir: Path = Field(PROGRAM, description="where models, outputs and config.yaml are (default: the program's folder)")
+    models_dir: Path | None = Field(None, description="the models folder (default: models in the data folder)")
+    ckpt_dir: Path | None = Field(None, description="a further folder with checkpoints")
+    vae_dir: Path | None = Field(None, description="a further folder with VAEs")
+    outdir: Path | None = Field(None, description="where pictures go (default: outputs in the data folder)")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="what draws")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="number format; auto measures this machine")
+
+    @property
+    def models(self) -> Path:
+        return self.models_dir or self.data_dir / "models"
+
+    @property
+    def outputs(self) -> Path:
+        return self.outdir or self.data_dir / "outputs"
+
+    @property
+    def state(self) -> Path:
+        """What the program writes down for itself: queue, hashes, measurements."""
+        return self.data_dir / "state"
+
+    @property
+    def checkpoint_roots(self) -> list[Path]:
+        return [self.models / "Stable-diffusion", *([self.ckpt_dir] if self.ckpt_dir else [])]
+
+    @property
+    def vae_roots(self) -> list[Path]:
+        return [self.models / "VAE", *([self.vae_dir] if self.vae_dir else [])]
+
+
+def load(given: Mapping[str, object]) -> Settings:
+    """The settings with `given` (the command line's; None means not given) above everything. BadSettings names the culprit."""
+    environment = {name: os.environ[f"EASEL_{name.upper()}"] for name in Settings.model_fields if os.environ.get(f"EASEL_{name.upper()}")}
+    line = {name: value for name, value in given.items() if name in Settings.model_fields and value is not None}
+    data_dir = Path(line.get("data_dir") or environment.get("data_dir") or PROGRAM).expanduser().absolute()
+    config = data_dir / "config.yaml"
+    sources = [(str(config), _read_config(config)), ("the environment (EASEL_…)", environment), ("the command line", line)]
+    merged: dict[str, object] = {"data_dir": data_dir}
+    for source, values in sources:
+        merged |= _checked(source, values)
+    return Settings(**merged)
+
+
+def _checked(source: str, values: Mapping[str, object]) -> dict[str, object]:
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise BadSettings(f"{source}: {name}: {first['msg'].lower()}") from None
+    checked = {name: getattr(settings, name) for name in values}
+    return {name: value.expanduser().absolute() if isinstance(value, Path) else value for name, value in checked.items()}
+
+
+def _read_config(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > _MAX_CONFIG:
+            raise BadSettings(f"{path}: is larger than a configuration can be")
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadSettings(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+    if not isinstance(values, dict):
+        raise BadSettings(f"{path}: must be `name: value` lines")
+    return values
