@@ -1,5 +1,6 @@
 """The pictures that were drawn, by id: most lie in the outputs folder; one that the disk refused is kept in memory."""
 
+import datetime
 import os
 import threading
 import time
@@ -11,8 +12,12 @@ from modules.gallery.writer import save, sweep
 from modules.jobs.messages import Picture
 from modules.store import Store
 
-KIND = "txt2img-images"
 SPOOL_LIMIT = 512 << 20  # bytes of pictures that could not be saved, kept in memory
+
+
+def today(outputs: Path) -> Path:
+    """Where today's pictures go."""
+    return outputs / "txt2img-images" / datetime.date.today().isoformat()
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class Gallery:
 
     def _saved(self, png: bytes, seed: int) -> tuple[str | None, str | None]:
         try:
-            path = save(png, self._outputs / KIND, seed)
+            path = save(png, today(self._outputs), seed)
         except OSError as error:
             return None, error.strerror or str(error)
         return path.relative_to(self._outputs).as_posix(), None

@@ -1,7 +1,6 @@
 """The output writer: a picture appears under its final name whole, or not at all, and never in place of another."""
 
 import contextlib
-import datetime
 import itertools
 import os
 import re
@@ -11,40 +10,39 @@ from pathlib import Path
 _NUMBER = re.compile(r"^(\d+)-")
 
 
-def save(png: bytes, folder: Path, seed: int, today: datetime.date | None = None) -> Path:
-    """Write `folder/DATE/NNNNN-SEED.png`, numbered after the highest that is there, and return its path.
+def save(png: bytes, folder: Path, seed: int) -> Path:
+    """Write `folder/NNNNN-SEED.png`, numbered after the highest that is there, and return its path.
 
     The bytes are on the disk (file and folder synced) when this returns. OSError if they cannot be; nothing half-written stays.
     """
-    day = folder / (today or datetime.date.today()).isoformat()
-    day.mkdir(parents=True, exist_ok=True)
-    temporary = day / f".{secrets.token_hex(8)}.tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{secrets.token_hex(8)}.tmp"
     try:
         with open(temporary, "xb") as file:
             file.write(png)
             file.flush()
             os.fsync(file.fileno())
-        return _published(temporary, day, seed)
+        return _published(temporary, folder, seed)
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
 
 
-def _published(temporary: Path, day: Path, seed: int) -> Path:
+def _published(temporary: Path, folder: Path, seed: int) -> Path:
     """Give the file its final name: the first number that nobody took, even in the same instant."""
-    for number in itertools.count(_next_number(day)):
-        path = day / f"{number:05d}-{seed}.png"
+    for number in itertools.count(_next_number(folder)):
+        path = folder / f"{number:05d}-{seed}.png"
         try:
             _rename_without_overwriting(temporary, path)
         except FileExistsError:
             continue
-        _sync_folder(day)
+        _sync_folder(folder)
         return path
     raise AssertionError("numbers do not end")
 
 
-def _next_number(day: Path) -> int:
-    numbers = [int(match[1]) for name in os.listdir(day) if (match := _NUMBER.match(name))]
+def _next_number(folder: Path) -> int:
+    numbers = [int(match[1]) for name in os.listdir(folder) if (match := _NUMBER.match(name))]
     return max(numbers, default=-1) + 1
 
 

@@ -12,29 +12,16 @@ from modules.gallery.pictures import Gallery
 from modules.jobs.queue import Job, Queue
 from modules.jobs.supervisor import Board, Supervisor
 from modules.model_manager.hashes import short_hash
-from modules.model_manager.library import Checkpoint, find, scan, scan_vaes
+from modules.model_manager.choice import usable
+from modules.model_manager.library import Checkpoint, scan, scan_vaes
 from modules.recipe import prompt
 from modules.recipe.fields import Recipe
 from modules.recipe.request import resolve
 from modules.settings import Settings
 from modules.store import Store
 
-STARTER = "starter.safetensors"
 SHOWN_WAITING = 50
 MAX_DRAFT = 1 << 20  # characters
-
-
-def usable(checkpoints: list[Checkpoint], wanted: str) -> Checkpoint:
-    """The checkpoint called `wanted`; for "" the starter, or else the first that can be used. LookupError says what is wrong."""
-    if wanted:
-        found = find(checkpoints, wanted)
-        if found.status != "ok":
-            raise LookupError(f"{found.name} cannot be used: {found.reason}")
-        return found
-    can_be_used = [checkpoint for checkpoint in checkpoints if checkpoint.status == "ok"]
-    if not can_be_used:
-        raise LookupError("there is no usable checkpoint: put one into models/Stable-diffusion")
-    return next((checkpoint for checkpoint in can_be_used if checkpoint.name == STARTER), can_be_used[0])
 
 
 def engine_arguments(settings: Settings) -> list[str]:

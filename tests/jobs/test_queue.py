@@ -1,0 +1,100 @@
+import sqlite3
+
+import pytest
+
+from modules.jobs.queue import Queue
+from modules.recipe.fields import Recipe
+from modules.store import Store
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state" / "easel.sqlite3"
+
+
+def recipes(queue):
+    return [job.recipe.prompt for job in queue.waiting(100)]
+
+
+def test_jobs_are_claimed_in_order_and_end_once(path):
+    queue = Queue(Store(path))
+    first, second = (queue.add(Recipe(prompt=p, seed=1)) for p in ("a", "b"))
+    assert queue.claim().id == first and queue.claim().id == second and queue.claim() is None
+    assert queue.end(first, "done", facts={"device": "cpu"}) and not queue.end(first, "failed", "late")
+    assert queue.job(first).state == "done" and queue.job(first).facts == {"device": "cpu"}
+    assert queue.last_ended().id == first
+
+
+def test_waiting_jobs_survive_a_restart_in_order_and_the_running_one_is_tried_again(path):
+    queue = Queue(Store(path))
+    for prompt in "abc":
+        queue.add(Recipe(prompt=prompt, seed=1))
+    running = queue.claim()
+    again = Queue(Store(path))  # the first store is not closed: its process was killed
+    again.recover()
+    assert recipes(again) == ["a", "b", "c"]
+    assert again.claim() == running.__class__(**{**vars(running), "attempt": 2})
+
+
+def test_a_job_that_kills_the_engine_twice_has_failed_and_the_others_go_on(path):
+    queue = Queue(Store(path))
+    poison = queue.add(Recipe(prompt="poison", seed=1))
+    queue.add(Recipe(prompt="next", seed=1))
+    for _ in range(2):
+        assert queue.claim().id == poison
+        queue.died(poison, "killed by signal 9")
+    assert queue.job(poison).state == "failed" and "signal 9" in queue.job(poison).reason
+    assert recipes(queue) == ["next"]
+
+
+def test_a_server_that_stops_in_order_does_not_use_up_an_attempt(path):
+    queue = Queue(Store(path))
+    job = queue.add(Recipe(seed=1))
+    for _ in range(5):
+        queue.claim()
+        queue.put_back(job)
+    assert queue.claim().attempt == 1
+
+
+def test_only_waiting_jobs_can_be_dropped(path):
+    queue = Queue(Store(path))
+    running, waiting = queue.add(Recipe(seed=1)), queue.add(Recipe(seed=2))
+    queue.claim()
+    assert not queue.drop(running) and queue.drop(waiting) and not queue.drop(waiting)
+
+
+def test_a_thousand_jobs_survive(path):
+    queue = Queue(Store(path))
+    ids = [queue.add(Recipe(seed=i)) for i in range(1000)]
+    again = Queue(Store(path))
+    assert [job.id for job in again.waiting(2000)] == ids and again.waiting_count() == 1000
+
+
+def test_a_damaged_file_is_moved_aside(path):
+    path.parent.mkdir()
+    path.write_bytes(b"this is no database, it only has its name" * 100)
+    queue = Queue(Store(path))
+    queue.add(Recipe(seed=1))
+    assert queue.waiting_count() == 1
+    assert len(list(path.parent.glob("*.damaged-*"))) == 1
+
+
+def test_without_a_writable_folder_the_queue_works_in_memory_and_says_so(tmp_path):
+    (tmp_path / "state").write_text("a file where the folder should be")
+    store = Store(tmp_path / "state" / "easel.sqlite3")
+    assert "memory" in store.notice
+    queue = Queue(store)
+    queue.add(Recipe(seed=1))
+    assert queue.claim()
+
+
+def test_a_disk_that_fills_up_moves_the_queue_to_memory_with_all_that_was_in_it(path):
+    store = Store(path)
+    queue = Queue(store)
+    queue.add(Recipe(prompt="before", seed=1))
+    store._connection.execute("PRAGMA max_page_count = 1")  # SQLite's own "database or disk is full"
+    while not store.notice:
+        queue.add(Recipe(prompt="x" * 50_000, seed=1))
+        assert queue.waiting_count() < 100
+    assert recipes(queue)[0] == "before" and "full" in store.notice
+    assert sqlite3.connect(path).execute("PRAGMA quick_check").fetchone() == ("ok",)
