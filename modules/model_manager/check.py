@@ -1,0 +1,63 @@
+"""Reads a whole checkpoint as the engine would and says in one line whether it can be used."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy
+
+from modules.model_manager.headers import read_header
+from modules.model_manager.layout import TEXT, UNET, VAE, expected_tensors
+from modules.model_manager.library import yaml_beside
+from modules.model_manager.recognise import recognise
+from modules.model_manager.stored import Header, Refused, amount
+from modules.model_manager.tensors import open_tensors
+
+PIECE = 2**18
+BITS = {"F16": numpy.uint16, "BF16": numpy.uint16, "F32": numpy.uint32, "F64": numpy.uint64}
+INFINITY = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F800000, "F64": 0x7FF0000000000000}
+SIGN = {"F16": 0x8000, "BF16": 0x8000, "F32": 0x80000000, "F64": 0x8000000000000000}
+PARTS = {UNET: "U-Net", VAE: "VAE", TEXT: "text encoder"}
+
+
+def check_file(path: Path) -> str:
+    """One line about a usable checkpoint, every tensor of which was read. Raises Refused with the reason when it is not usable."""
+    header = read_header(path)
+    architecture = recognise(header, yaml_beside(path))
+    needed = expected_tensors(architecture)
+    nonzero = set()
+    with open_tensors(path, header) as tensors:
+        for name, tensor in header.tensors.items():
+            data = tensors.read(name)
+            if name not in needed:
+                continue
+            largest = largest_bits(tensor.dtype, data)
+            if largest >= INFINITY[tensor.dtype]:
+                raise Refused(f"{name} holds numbers that are not finite (NaN or infinity): the pictures would be black")
+            if largest:
+                nonzero.add(_part(name))
+    empty = [part for part in PARTS.values() if part not in nonzero]
+    if empty:
+        raise Refused(f"all numbers of its {' and '.join(empty)} are zero: a failed conversion or download")
+    native = f"native size {architecture.native_size}x{architecture.native_size}"
+    return f"usable: {architecture.family}, {len(header.tensors)} tensors, {_size(header)}, {_formats(header)}, {native}"
+
+
+def largest_bits(dtype: str, data: numpy.ndarray) -> int:
+    """The largest magnitude among floating-point numbers, as its bits: these order like the numbers, with infinity and NaN last."""
+    bits = data.view(BITS[dtype])
+    mask = BITS[dtype](SIGN[dtype] - 1)
+    pieces = (bits[at : at + PIECE] for at in range(0, len(bits), PIECE))  # masked copies that stay in the cache
+    return max((int((piece & mask).max()) for piece in pieces), default=0)
+
+
+def _part(name: str) -> str:
+    return next(part for prefix, part in PARTS.items() if name.startswith(prefix))
+
+
+def _size(header: Header) -> str:
+    return amount(sum(tensor.size for tensor in header.tensors.values()))
+
+
+def _formats(header: Header) -> str:
+    counts = Counter(tensor.dtype for tensor in header.tensors.values())
+    return " and ".join(dtype for dtype, _ in counts.most_common())

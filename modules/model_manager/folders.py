@@ -1,0 +1,50 @@
+"""Model files below folders that people fill by hand: links, loops, pipes and hidden files included."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+EXTENSIONS = {".ckpt", ".safetensors", ".pt", ".pth", ".bin"}
+MAX_DEPTH = 12
+
+
+def model_files(roots: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Model files as (name, path); a name that an earlier folder has already gets its own folder's name before it."""
+    names: set[str] = set()
+    for root in dict.fromkeys(Path(os.path.abspath(root)) for root in roots):
+        for path in _walk(root, MAX_DEPTH, frozenset()):
+            name = path.relative_to(root).as_posix().encode("utf-8", "replace").decode("utf-8")  # a name may be bytes of no text
+            name = f"{root.name}/{name}" if name in names else name
+            names.add(name)
+            yield name, path
+
+
+def _walk(folder: Path, depth: int, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """Model files below a folder, links to folders followed unless they lead back up; what cannot be listed holds nothing."""
+    try:
+        here = os.stat(folder)
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return
+    if (here.st_dev, here.st_ino) in above:
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if _is_folder(entry):
+            if depth > 0:
+                yield from _walk(Path(entry.path), depth - 1, above | {(here.st_dev, here.st_ino)})
+        elif Path(entry.name).suffix.lower() in EXTENSIONS:
+            yield Path(entry.path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def is_vae(path: Path) -> bool:
+    """Whether it is called `*.vae.*`, as VAE files beside checkpoints are."""
+    return Path(path.stem).suffix.lower() == ".vae"

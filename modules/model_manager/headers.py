@@ -1,0 +1,75 @@
+"""What lies in a model file, decided by its first bytes and never by its name."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from modules.model_manager.safetensors_header import read_safetensors
+from modules.model_manager.stored import Header, Refused, Stretch, TensorInfo, identify, open_regular, read_exactly
+from modules.model_manager.torch_zip import read_torch_zip
+
+__all__ = ["Header", "Refused", "Stretch", "TensorInfo", "read_header"]
+
+NOT_MODELS = (
+    (b"GGUF", "a GGUF file: not supported; get the .safetensors of this model"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the model itself: run `git lfs pull`, or download the file"),
+    (b"\x89HDF", "a Keras (HDF5) file: not supported; get the .safetensors of this model"),
+    (b"\x1f\x8b", "a gzip archive: unpack it"),
+    (b"7z\xbc\xaf", "a 7z archive: unpack it"),
+    (b"Rar!", "a RAR archive: unpack it"),
+    (b"\x89PNG", "a picture, not a model"),
+    (b"\xff\xd8\xff", "a picture, not a model"),
+    (b"{", "a JSON text, not a model: the download failed, or it is a configuration"),
+)
+OLD_TEXT_ENCODER = "cond_stage_model.transformer."
+TEXT_ENCODER_PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
+
+
+def read_header(path: Path) -> Header:
+    """What the file says about its tensors; reads no weights and executes nothing. Raises Refused with a line for the user."""
+    with open_regular(path) as file:
+        identity = identify(file)
+        if not identity.size:
+            raise Refused("an empty file: download it again")
+        first = read_exactly(file, 0, min(512, identity.size))
+        if first[4:9] == b"\0\0\0\0{":
+            header = read_safetensors(file, identity)
+        elif first.startswith(b"PK\x03\x04"):
+            header = read_torch_zip(file, identity)
+        else:
+            raise Refused(_what_else(first, file, identity.size))
+    return replace(header, tensors=_renamed(header.tensors))
+
+
+def _what_else(first: bytes, file: BinaryIO, size: int) -> str:
+    text = first.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<error", b"<head")):
+        return "a web page, not a model: the download failed (does it need a login?)"
+    for magic, reason in NOT_MODELS:
+        if first.startswith(magic):
+            return reason
+    if size < 64:
+        return f"only {size} bytes: download it again"
+    if first[8:9] == b"{":
+        return "damaged: its header would be longer than any; download it again"
+    if first[:1] == b"\x80" and first[1:2] in (b"\x00", b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "an old PyTorch format (a bare pickle), which is not read: convert it to .safetensors, or load and torch.save it again"
+    if not first.strip(b"\0"):
+        return "begins with zeros: an unfinished download; download it again"
+    if size >= 22 and read_exactly(file, size - 22, 4) == b"PK\x05\x06":
+        return "damaged: there are bytes before the beginning of its zip"
+    return "not a model file: neither .safetensors nor a zip by torch.save"
+
+
+def _renamed(tensors: dict[str, TensorInfo]) -> dict[str, TensorInfo]:
+    """The text encoder's tensors under today's names: transformers before 4.0 wrote them without `text_model.`"""
+    renamed: dict[str, TensorInfo] = {}
+    for name, tensor in tensors.items():
+        rest = name.removeprefix(OLD_TEXT_ENCODER)
+        if rest != name and rest.startswith(TEXT_ENCODER_PARTS):
+            rest = f"text_model.{rest}"
+        new = OLD_TEXT_ENCODER + rest if name.startswith(OLD_TEXT_ENCODER) else name
+        if new in renamed:
+            raise Refused(f"damaged: it holds {new} twice, under an old and a new name")
+        renamed[new] = tensor
+    return renamed

@@ -1,0 +1,339 @@
+"""Reads the pickle inside a PyTorch checkpoint as data: a machine for its opcodes that imports nothing and calls nothing.
+
+Tensors come out as descriptions (number format, shape, where their bytes are), plain values and containers as themselves,
+and every other object as OPAQUE, whatever the pickle wanted done to make it. See CPython's Lib/pickletools.py for the opcodes.
+"""
+
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modules.model_manager.pickle_names import Global, check_call, mention
+from modules.model_manager.stored import MAX_DIMENSIONS, MAX_NAME, Refused
+
+MAX_WORK = 400_000
+MAX_NUMBER = 2**48
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor as torch.save describes it; `numel` is the length of its whole storage, `offset` and `strides` count elements."""
+
+    storage_type: str
+    key: str
+    numel: int
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """torch's persistent id for a storage: its type's name, the member that holds it, its number of elements."""
+
+    kind: str
+    key: str
+    numel: int
+
+
+class Opaque:
+    """Stands for an object that is not understood and not needed."""
+
+
+OPAQUE = Opaque()
+DICTIONARIES = {Global("collections", "OrderedDict"), Global("collections", "defaultdict"), Global("builtins", "dict")}
+TENSORS = {Global("torch._utils", "_rebuild_tensor"), Global("torch._utils", "_rebuild_tensor_v2")}
+PARAMETERS = {Global("torch._utils", "_rebuild_parameter"), Global("torch._utils", "_rebuild_parameter_with_state")}
+
+
+def read_pickle(data: bytes) -> object:
+    """What the pickle describes. Raises Refused when it is malformed, too much work or holds what no checkpoint needs."""
+    machine = _Machine()
+    try:
+        for opcode, argument, position in pickletools.genops(data):
+            machine.step(opcode.name, argument)
+            if opcode.name == "STOP":
+                if position != len(data) - 1:
+                    raise Refused("damaged: there is something after the end of its pickle")
+                return machine.result()
+    except Refused:
+        raise
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, EOFError) as error:
+        raise Refused("damaged: its pickle cannot be read; download it again") from error
+    raise Refused("damaged: its pickle has no end; download it again")
+
+
+class _Machine:
+    """The pickle machine's stack, marks and memo. Each opcode costs one unit of work, unpacked sequences one an item."""
+
+    def __init__(self) -> None:
+        self.stack: list[object] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, object] = {}
+        self.work = 0
+
+    def step(self, name: str, argument: object) -> None:
+        self.spend(1)
+        if name in PUSHES:
+            self.stack.append(argument)
+        elif name in CONSTANTS:
+            self.stack.append(CONSTANTS[name]())
+        elif name in ACTIONS:
+            ACTIONS[name](self, argument)
+        else:
+            raise Refused(f"its pickle uses {name}, which no checkpoint has: save it again with a present PyTorch")
+
+    def spend(self, work: int) -> None:
+        self.work += work
+        if self.work > MAX_WORK:
+            raise Refused("its pickle is far longer than a checkpoint's: not read to the end")
+
+    def pop(self) -> object:
+        """The topmost value; never one below the last mark."""
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+            raise IndexError
+        return self.stack.pop()
+
+    def top(self) -> object:
+        value = self.pop()
+        self.stack.append(value)
+        return value
+
+    def to_mark(self) -> list[object]:
+        at = self.marks.pop()
+        values = self.stack[at:]
+        del self.stack[at:]
+        return values
+
+    def result(self) -> object:
+        if len(self.stack) != 1 or self.marks:
+            raise IndexError
+        return self.stack[0]
+
+
+def _nothing(machine: _Machine, argument: object) -> None:
+    """PROTO, FRAME and STOP change no value."""
+
+
+def _mark(machine: _Machine, argument: object) -> None:
+    machine.marks.append(len(machine.stack))
+
+
+def _pop(machine: _Machine, argument: object) -> None:
+    if machine.marks and machine.marks[-1] == len(machine.stack):
+        machine.marks.pop()
+    else:
+        machine.pop()
+
+
+def _pop_mark(machine: _Machine, argument: object) -> None:
+    machine.to_mark()
+
+
+def _duplicate(machine: _Machine, argument: object) -> None:
+    machine.stack.append(machine.top())
+
+
+def _put(machine: _Machine, argument: object) -> None:
+    machine.memo[argument] = machine.top()  # type: ignore[index]
+
+
+def _memoize(machine: _Machine, argument: object) -> None:
+    machine.memo[len(machine.memo)] = machine.top()
+
+
+def _get(machine: _Machine, argument: object) -> None:
+    machine.stack.append(machine.memo[argument])  # type: ignore[index]
+
+
+def _tuple(machine: _Machine, argument: object) -> None:
+    machine.stack.append(tuple(machine.to_mark()))
+
+
+def _tuple_of(length: int) -> Callable[[_Machine, object], None]:
+    def make(machine: _Machine, argument: object) -> None:
+        values = [machine.pop() for _ in range(length)]
+        machine.stack.append(tuple(reversed(values)))
+
+    return make
+
+
+def _list(machine: _Machine, argument: object) -> None:
+    machine.stack.append(machine.to_mark())
+
+
+def _dictionary(machine: _Machine, argument: object) -> None:
+    values = machine.to_mark()
+    machine.stack.append({})
+    _fill(machine, values)
+
+
+def _opaque_from_mark(machine: _Machine, argument: object) -> None:
+    machine.to_mark()
+    machine.stack.append(OPAQUE)
+
+
+def _append(machine: _Machine, argument: object) -> None:
+    _extend(machine, [machine.pop()])
+
+
+def _appends(machine: _Machine, argument: object) -> None:
+    _extend(machine, machine.to_mark())
+
+
+def _extend(machine: _Machine, values: list[object]) -> None:
+    target = machine.top()
+    if isinstance(target, list):
+        target.extend(values)
+    elif target is not OPAQUE:
+        raise TypeError
+
+
+def _set_item(machine: _Machine, argument: object) -> None:
+    value, key = machine.pop(), machine.pop()
+    _fill(machine, [key, value])
+
+
+def _set_items(machine: _Machine, argument: object) -> None:
+    _fill(machine, machine.to_mark())
+
+
+def _fill(machine: _Machine, values: list[object]) -> None:
+    """Puts key, value, key, value ... into the dictionary on top; entries whose key is no text are of no use and left out."""
+    target = machine.top()
+    if isinstance(target, dict):
+        target.update((key, value) for key, value in zip(values[::2], values[1::2], strict=True) if isinstance(key, str))
+    elif target is not OPAQUE:
+        raise TypeError
+
+
+def _global(machine: _Machine, argument: object) -> None:
+    module, _, name = str(argument).partition(" ")
+    _push_global(machine, module, name)
+
+
+def _stack_global(machine: _Machine, argument: object) -> None:
+    name, module = machine.pop(), machine.pop()
+    _push_global(machine, module, name)
+
+
+def _push_global(machine: _Machine, module: object, name: object) -> None:
+    if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > MAX_NAME:
+        raise TypeError
+    machine.stack.append(mention(module, name))
+
+
+def _instance(machine: _Machine, argument: object) -> None:
+    module, _, name = str(argument).partition(" ")
+    machine.to_mark()
+    check_call(mention(module, name))
+    machine.stack.append(OPAQUE)
+
+
+def _reduce(machine: _Machine, argument: object) -> None:
+    arguments, called = machine.pop(), machine.pop()
+    if not isinstance(arguments, tuple):
+        raise TypeError
+    machine.stack.append(_made(machine, called, arguments))
+
+
+def _new_object_with_keywords(machine: _Machine, argument: object) -> None:
+    machine.pop()
+    _reduce(machine, argument)
+
+
+def _build(machine: _Machine, argument: object) -> None:
+    """State given to an object after it was made: torch's state dicts carry `_metadata` this way. Not needed."""
+    machine.pop()
+    machine.top()
+
+
+def _persistent(machine: _Machine, argument: object) -> None:
+    match machine.pop():
+        case ("storage", Global(module="torch" | "torch.storage", name=kind), str(key), _, numel) if len(key) <= MAX_NAME:
+            if _counts(numel):
+                machine.stack.append(Storage(kind, key, numel))
+                return
+    raise TypeError
+
+
+def _made(machine: _Machine, called: object, arguments: tuple[object, ...]) -> object:
+    """What calling this would describe. Nothing is called."""
+    if isinstance(called, Global) and called in TENSORS:
+        return _tensor(arguments)
+    if isinstance(called, Global) and called in PARAMETERS and arguments:
+        return arguments[0]
+    check_call(called)
+    return _pairs(machine, arguments) if called in DICTIONARIES else OPAQUE
+
+
+def _tensor(arguments: tuple[object, ...]) -> object:
+    match arguments:
+        case (Storage() as storage, offset, tuple(shape), tuple(strides), *_) if len(shape) == len(strides) <= MAX_DIMENSIONS:
+            if _counts(offset, *shape, *strides):
+                return StoredTensor(storage.kind, storage.key, storage.numel, offset, shape, strides)
+    raise TypeError
+
+
+def _counts(*values: object) -> bool:
+    """Whether these are numbers that can count elements."""
+    return all(type(value) is int and 0 <= value < MAX_NUMBER for value in values)
+
+
+def _pairs(machine: _Machine, arguments: tuple[object, ...]) -> dict[str, object]:
+    """A dictionary from the list of pairs that old protocols pass; other arguments add nothing."""
+    pairs = arguments[0] if arguments and isinstance(arguments[0], list) else []
+    machine.spend(len(pairs))
+    return {pair[0]: pair[1] for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)}
+
+
+PUSHES = {
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
+    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
+    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
+}  # fmt: skip
+CONSTANTS: dict[str, Callable[[], object]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_LIST": list,
+    "EMPTY_DICT": dict,
+    "EMPTY_SET": lambda: OPAQUE,
+}
+ACTIONS: dict[str, Callable[[_Machine, object], None]] = {
+    "PROTO": _nothing,
+    "FRAME": _nothing,
+    "STOP": _nothing,
+    "MARK": _mark,
+    "POP": _pop,
+    "POP_MARK": _pop_mark,
+    "DUP": _duplicate,
+    "PUT": _put,
+    "BINPUT": _put,
+    "LONG_BINPUT": _put,
+    "MEMOIZE": _memoize,
+    "GET": _get,
+    "BINGET": _get,
+    "LONG_BINGET": _get,
+    "TUPLE": _tuple,
+    "TUPLE1": _tuple_of(1),
+    "TUPLE2": _tuple_of(2),
+    "TUPLE3": _tuple_of(3),
+    "LIST": _list,
+    "DICT": _dictionary,
+    "FROZENSET": _opaque_from_mark,
+    "ADDITEMS": _pop_mark,
+    "APPEND": _append,
+    "APPENDS": _appends,
+    "SETITEM": _set_item,
+    "SETITEMS": _set_items,
+    "GLOBAL": _global,
+    "STACK_GLOBAL": _stack_global,
+    "INST": _instance,
+    "REDUCE": _reduce,
+    "NEWOBJ": _reduce,
+    "NEWOBJ_EX": _new_object_with_keywords,
+    "BUILD": _build,
+    "BINPERSID": _persistent,
+}
