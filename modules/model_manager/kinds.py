@@ -51,7 +51,6 @@ KINDS: tuple[tuple[Callable[[Names], bool], str], ...] = (
     (_only("first_stage_model."), AUTOENCODER),
     (_begins("input_blocks."), "a U-Net alone: its VAE and text encoder are missing, a whole checkpoint is needed"),
 )
-UNKNOWN = "not a Stable Diffusion checkpoint: {count} tensors, none with a known name, for example {example}"
 
 
 def what_it_is(names: Names) -> str | None:
@@ -61,4 +60,6 @@ def what_it_is(names: Names) -> str | None:
 
 def unknown(names: Names) -> str:
     """The reason to refuse a file of no known kind."""
-    return UNKNOWN.format(count=len(names), example=shown(min(names))) if names else "holds no tensors: not a checkpoint"
+    if not names:
+        return "holds no tensors: not a checkpoint"
+    return f"not a Stable Diffusion checkpoint: {len(names)} tensors of unknown names, for example {shown(min(names))}"

@@ -178,7 +178,7 @@ def _complete(what: str, found: dict[str, TensorInfo], expected: Shapes) -> None
         raise Refused(f"in number format {found[strange[0]].dtype}, which is not supported: F16, BF16, F32 and F64 are")
     extra = [name for name in found if name not in expected and _matters(name, expected)]
     if extra:
-        raise Refused(f"not an {what} of a known kind: {_count(extra)} unknown, for example {shown(extra[0])}")
+        raise Refused(f"unlike any {what} that is known: {_count(extra)} too many, for example {shown(extra[0])}")
 
 
 def _count(names: list[str]) -> str:
