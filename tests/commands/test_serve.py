@@ -13,12 +13,6 @@ import pytest
 from tests.servers import ROOT, started
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with started(tmp_path_factory.mktemp("data")) as server:
-        yield server
-
-
 def served(*arguments, **environment):
     command = [sys.executable, str(ROOT / "app.py"), *arguments]
     return subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60, env={**os.environ, **environment})

@@ -2,15 +2,7 @@
 
 import signal
 
-import pytest
-
 from tests.servers import started
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with started(tmp_path_factory.mktemp("data")) as server:
-        yield server
 
 
 def drawing(step=1):

@@ -1,0 +1,131 @@
+"""`generate`, `models` and `doctor` as a user or a script calls them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from tests.servers import MODELS, ROOT
+
+APP = [sys.executable, str(ROOT / "app.py")]
+
+
+@pytest.fixture
+def places(tmp_path):
+    return [f"--data-dir={tmp_path}", f"--models-dir={MODELS}"]
+
+
+def easel(*arguments):
+    return subprocess.run([*APP, *map(str, arguments)], cwd="/", capture_output=True, text=True, timeout=300)
+
+
+def test_generate_writes_pictures_and_prints_only_their_paths(places, tmp_path):
+    result = easel("generate", "a red apple", "--steps", "2", "--seed", "7", "--size", "64x72", "-n", "2", "-o", tmp_path / "out", *places)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [str(tmp_path / "out" / name) for name in ("00000-7.png", "00001-8.png")]
+    with Image.open(tmp_path / "out" / "00001-8.png") as picture:
+        assert picture.size == (64, 72)
+        assert picture.text["parameters"].startswith("a red apple\nSteps: 2, Sampler: DPM++ 2M")
+        assert "Seed: 8, Size: 64x72" in picture.text["parameters"]
+
+
+def test_the_same_call_gives_the_same_file_and_picture_i_is_what_its_seed_draws_alone(places, tmp_path):
+    both = json.loads(easel("generate", "a fox", "--steps", "3", "--seed", "1", "-n", "2", "--json", *places).stdout)
+    alone = json.loads(easel("generate", "a fox", "--steps", "3", "--seed", "2", "--json", *places).stdout)
+    assert [picture["seed"] for picture in both["pictures"]] == [1, 2]
+    assert both["facts"]["device"] == "cpu"
+    with Image.open(both["pictures"][1]["path"]) as one, Image.open(alone["pictures"][0]["path"]) as other:
+        assert one.tobytes() == other.tobytes() and one.text == other.text
+    assert (one.text["parameters"], one.size) == (
+        both["pictures"][1]["infotext"],
+        (both["pictures"][1]["width"], both["pictures"][1]["height"]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--steps", "0"], "Steps"),
+        (["--steps", "nan"], "Steps"),
+        (["--size", "64"], "Size"),
+        (["--size", "65x64"], "Width"),
+        (["--size", "-64x64"], "Width"),
+        (["-n", "0"], "Batch count"),
+        (["--sampler", "Eular"], "did you mean 'Euler'"),
+        (["--model", "nothing-like-it"], "nothing-like-it"),
+        (["--cfg-scale", "inf"], "CFG scale"),
+        (["--precision", "int3"], "int3"),
+        (["--unknown"], "--unknown"),
+    ],
+)
+def test_bad_use_is_one_line_and_code_2(places, arguments, says):
+    result = easel("generate", "a fox", *arguments, *places)
+    assert result.returncode == 2 and result.stdout == ""
+    assert says in result.stderr.splitlines()[-1] and "Traceback" not in result.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_and_code_1(places, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    result = easel("generate", "a fox", "--steps", "1", "-o", tmp_path / "out", *places)
+    assert result.returncode == 1 and str(tmp_path / "out") in result.stderr.splitlines()[-1] and "Traceback" not in result.stderr
+
+
+def test_ctrl_c_is_code_130_and_leaves_nothing_half_written(places, tmp_path):
+    process = subprocess.Popen(
+        [*APP, "generate", "a fox", "--steps", "150", "-n", "50", "-o", str(tmp_path / "out"), *places],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "out").is_dir():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in error
+    for name in os.listdir(tmp_path / "out"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            picture.load()
+
+
+def test_models_lists_what_is_there_and_why_a_file_is_refused(tmp_path):
+    folder = tmp_path / "models" / "Stable-diffusion"
+    folder.mkdir(parents=True)
+    for name in ("starter.safetensors", "starter.yaml"):
+        shutil.copy(MODELS / "Stable-diffusion" / name, folder)
+    (folder / "broken.ckpt").write_bytes(b"<html>404</html>")
+    listed = json.loads(easel("models", "--json", f"--data-dir={tmp_path}").stdout)
+    assert [(model["name"], model["status"], model["family"]) for model in listed] == [
+        ("broken.ckpt", "refused", None),
+        ("starter.safetensors", "ok", "sd1"),
+    ]
+    assert listed[0]["reason"] and listed[1]["reason"] is None and listed[1]["path"] == str(folder / "starter.safetensors")
+    assert easel("models", f"--data-dir={tmp_path}").stdout.count("\n") == 2
+
+
+def test_models_check_reads_one_file_and_says_whether_it_can_be_used(tmp_path):
+    good = easel("models", "check", MODELS / "Stable-diffusion" / "starter.safetensors")
+    assert good.returncode == 0 and good.stdout.count("\n") == 1
+    bad = tmp_path / "bad.safetensors"
+    whole = (MODELS / "Stable-diffusion" / "starter.safetensors").read_bytes()
+    bad.write_bytes(whole[: len(whole) // 2])
+    refused = easel("models", "check", bad)
+    assert refused.returncode == 1 and "refused" in refused.stdout and refused.stdout.count("\n") == 1
+    assert easel("models", "check", tmp_path / "none").returncode == 2
+
+
+def test_doctor_is_content_with_this_machine_and_not_with_an_empty_one(places, tmp_path):
+    well = easel("doctor", *places)
+    assert well.returncode == 0, well.stdout + well.stderr
+    assert "torch 2.13.0" in well.stdout and "usable" in well.stdout and "trouble" not in well.stdout
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "outputs").write_text("a file")
+    ill = easel("doctor", f"--data-dir={tmp_path / 'empty'}")
+    assert ill.returncode == 1
+    assert [line.split()[1] for line in ill.stdout.splitlines() if line.startswith("trouble")] == ["models", "drawing", "outputs"]
