@@ -18,5 +18,5 @@ class Door:
         if self.app:
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
-            starting = HTMLResponse(SPLASH) if scope["path"] == "/" else JSONResponse({"message": "Easel is starting"}, 503, {"Retry-After": "1"})
-            await starting(scope, receive, send)
+            wait = JSONResponse({"message": "Easel is starting"}, 503, {"Retry-After": "1"})
+            await (HTMLResponse(SPLASH) if scope["path"] == "/" else wait)(scope, receive, send)

@@ -52,9 +52,7 @@ def _add_jobs(routes: APIRouter, desk: Desk) -> None:
         try:
             return JSONResponse({"job": desk.submit(request)}, 201)
         except BadField as error:
-            return JSONResponse({"field": error.field, "message": str(error)}, 422)
-        except QueueFull as error:
-            return JSONResponse({"field": None, "message": str(error)}, 503)
+            return JSONResponse({"field": error.field, "message": str(error)}, 503 if isinstance(error, QueueFull) else 422)
 
     @routes.delete("/jobs/{job}")
     def drop(job: int) -> dict[str, bool]:

@@ -93,7 +93,8 @@ def _drawing(checkpoints: list[Checkpoint], settings: Settings) -> str:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             studio = Studio.of(settings)
-            chosen = studio.number_format(usable(checkpoints, ""))
+            drawn = usable(checkpoints, "").architecture
+            chosen = studio.format_for(drawn.unet, drawn.native_size // drawn.vae.factor)
     except (CannotDraw, LookupError) as error:
         raise Trouble(str(error)) from None
     return f"on {studio.device}, in {chosen.why}"

@@ -6,7 +6,7 @@ import json
 from modules.commands.options import add_settings, existing_file, settings_of
 from modules.model_manager.check import check_file
 from modules.model_manager.headers import Refused
-from modules.model_manager.library import scan
+from modules.model_manager.library import Checkpoint, scan
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -28,8 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     checkpoints = scan(settings.checkpoint_roots)
     if arguments.json:
-        shown = ("name", "path", "status", "family", "reason")
-        print(json.dumps([{name: _plain(getattr(checkpoint, name)) for name in shown} for checkpoint in checkpoints], ensure_ascii=False))
+        print(json.dumps([_plain(checkpoint) for checkpoint in checkpoints], ensure_ascii=False))
     elif not checkpoints:
         print(f"no checkpoints in {', '.join(str(root) for root in settings.checkpoint_roots)}")
     else:
@@ -38,5 +37,11 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _plain(value: object) -> object:
-    return value if value is None or isinstance(value, str) else str(value)
+def _plain(checkpoint: Checkpoint) -> dict[str, str | None]:
+    return {
+        "name": checkpoint.name,
+        "path": str(checkpoint.path),
+        "status": checkpoint.status,
+        "family": checkpoint.family or None,
+        "reason": checkpoint.reason or None,
+    }

@@ -11,8 +11,8 @@ from instant_clip_tokenizer import Tokenizer
 from modules.gallery.pictures import Gallery
 from modules.jobs.queue import Job, Queue
 from modules.jobs.supervisor import Board, Supervisor
-from modules.model_manager.hashes import short_hash
 from modules.model_manager.choice import usable
+from modules.model_manager.hashes import short_hash
 from modules.model_manager.library import Checkpoint, scan, scan_vaes
 from modules.recipe import prompt
 from modules.recipe.fields import Recipe
@@ -77,7 +77,7 @@ class Desk:
     def refresh_checkpoints(self) -> None:
         """Look into the model folders again."""
         with self._listing:
-            vaes = [vae.name for vae in scan_vaes(self.settings.vae_roots) if vae.status == "ok"]
+            vaes = [vae.name for vae in scan_vaes(self.settings.vae_roots, self.settings.checkpoint_roots) if vae.status == "ok"]
             self._listed = Listed(scan(self.settings.checkpoint_roots), vaes, self._listed.version + 1)
         self._changed()
 

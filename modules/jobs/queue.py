@@ -8,15 +8,15 @@ import json
 import time
 from dataclasses import dataclass
 
-from modules.recipe.fields import Recipe, from_dict, to_dict
+from modules.recipe.fields import BadField, Recipe, from_dict, to_dict
 from modules.store import Store
 
 MAX_ATTEMPTS = 2
 MAX_WAITING = 10_000
 
 
-class QueueFull(Exception):
-    """More jobs wait than anyone will live to see."""
+class QueueFull(BadField):
+    """More jobs wait than anyone will live to see; no field of the request is to blame."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Queue:
     def add(self, recipe: Recipe) -> int:
         """Write the job down and return its id."""
         if self.waiting_count() >= MAX_WAITING:
-            raise QueueFull(f"{MAX_WAITING} jobs are waiting: let some of them finish first")
+            raise QueueFull("", f"{MAX_WAITING} jobs are waiting: let some of them finish first")
         row = self._store.write(
             "INSERT INTO jobs (state, recipe, created) VALUES ('queued', ?, ?)", (json.dumps(to_dict(recipe)), time.time())
         )
