@@ -1,0 +1,70 @@
+"""The machine that draws: its cores, its device, its memory."""
+
+import ctypes
+import gc
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+
+import psutil
+import torch
+
+from modules.engine.stop import CannotDraw
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may use: no more than its affinity or its container's quota allow."""
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = min(cores, len(os.sched_getaffinity(0)))
+    return max(1, min(cores, _container_quota()))
+
+
+def _container_quota() -> int:
+    """Whole cores that a cgroup grants (version 2's `cpu.max`: microseconds in each period), or very many."""
+    try:
+        granted, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return int(granted) // int(period)
+    except (OSError, ValueError):
+        return sys.maxsize
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device called `wanted`; "auto" is the fastest there is. CannotDraw if the one asked for is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, usable in there.items() if usable))
+    if not there[wanted]:
+        raise CannotDraw(f"--device {wanted}: there is none, or this build of torch does not support it; leave --device out")
+    return torch.device(wanted)
+
+
+def cpu_name() -> str:
+    """What tells this kind of CPU from others: name, model numbers, and the instructions that torch uses on it."""
+    wanted = ("model name", "cpu family", "model", "CPU part")
+    try:
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+        known = dict(line.split("\t", 1) for line in lines if "\t" in line)
+        name = " ".join(known[key].strip(": \t") for key in wanted if key in known)
+    except OSError:
+        name = platform.processor()
+    return f"{name or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def peak_memory() -> int:
+    """The most bytes this process has ever held in main memory."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def give_back_memory() -> None:
+    """Returns freed memory to the system, which the C library would keep otherwise."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl has not
+        if trim:
+            trim(0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,31 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from modules.engine.studio import Studio
+from modules.recipe.fields import Recipe
+from tests.checkpoints import SMALL, write_checkpoint
+
+V_MODEL = replace(SMALL, prediction="v")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two small checkpoints: eps.safetensors and v.safetensors."""
+    folder = tmp_path_factory.mktemp("models")
+    write_checkpoint(folder / "eps.safetensors", SMALL, seed=1)
+    write_checkpoint(folder / "v.safetensors", V_MODEL, seed=2, dtype="float16")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def studio(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    """A float32 studio over `models`, shared: each test asks for the checkpoint that it needs."""
+    return Studio([models], [], tmp_path_factory.mktemp("state"), device="cpu", precision="float32")
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """A small picture of the first checkpoint."""
+    return Recipe(prompt="a red fox", negative_prompt="blurry", seed=7, steps=4, width=64, height=64, checkpoint="eps.safetensors")
