@@ -1,0 +1,61 @@
+/* Around the form: live token counts, help for the field in hand, what was wrong with a value, and the draft. */
+
+import { ask, h, setText, settled, typeInto, whenPresent } from "./dom.js";
+import { shown } from "./pictures.js";
+
+const COUNT_AFTER = 150; // milliseconds of quiet
+const KEEP_AFTER = 500;
+
+const help = h("p", { class: "help", id: "help" });
+const counts = { prompt: h("span", { class: "tokens" }), negative_prompt: h("span", { class: "tokens" }) };
+const counted = {}; // field -> the text that was counted last
+
+async function count(field) {
+  const text = document.querySelector(`#field-${field} textarea`)?.value ?? "";
+  if (counted[field] === text) return;
+  counted[field] = text;
+  const { tokens, limit } = await ask("POST", "api/v1/tokens", { text });
+  if (counted[field] === text) setText(counts[field], `${tokens} / ${limit}`);
+  counts[field].title = `${tokens} tokens; the text encoder reads ${limit}`;
+}
+
+const countAll = settled(COUNT_AFTER, () => {
+  for (const field of Object.keys(counts)) count(field).catch(() => delete counted[field]);
+});
+const keep = settled(KEEP_AFTER, () => document.querySelector("#keep-draft")?.click());
+
+/** The form changed, by hand or by program: Gradio calls this. */
+function changed() {
+  countAll();
+  keep();
+}
+window.easel = { changed };
+
+for (const [field, node] of Object.entries(counts)) {
+  whenPresent(`#field-${field} [data-testid="block-info"]`, (label) => {
+    label.append(node);
+    countAll();
+  });
+}
+
+whenPresent("#form", (form) => {
+  const name = (node) => node.closest?.(".field");
+  const show = (event) => setText(help, name(event.target)?.querySelector(".info-text")?.textContent ?? "");
+  form.addEventListener("focusin", show);
+  form.addEventListener("pointerover", show);
+  form.addEventListener("input", (event) => event.target.closest(".field.wrong")?.classList.remove("wrong"));
+});
+whenPresent("#press", (press) => press.prepend(help));
+
+whenPresent("#problem [data-field]", (problem) => {
+  const field = document.querySelector(`#field-${CSS.escape(problem.dataset.field)}`);
+  field?.classList.add("wrong");
+  field?.querySelector("input, textarea")?.focus();
+});
+
+whenPresent("#reuse-seed", (press) => press.addEventListener("click", () => shown() && typeInto("seed", String(shown().seed))));
+
+// The icon buttons of the form are drawn by Gradio, which gives them words but no titles.
+for (const id of ["refresh", "swap", "random-seed", "reuse-seed"]) {
+  whenPresent(`#${id}`, (press) => (press.title = press.textContent.trim()));
+}

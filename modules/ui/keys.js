@@ -1,0 +1,17 @@
+/* Keys that work everywhere on the page: Ctrl or ⌘ with Enter generates, Escape interrupts. */
+
+import { stop } from "./stage.js";
+import { viewerIsOpen } from "./viewer.js";
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    event.stopPropagation();
+    document.querySelector("#generate").click();
+  }
+}, true);
+
+document.addEventListener("keydown", (event) => {
+  const isForAList = event.target.getAttribute?.("aria-expanded") === "true";
+  if (event.key === "Escape" && !isForAList && !viewerIsOpen()) stop();
+});

@@ -1,0 +1,88 @@
+"""The page: the frame around the tabs, and what Gradio is told about it."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from modules.recipe.fields import DEFAULTS
+from modules.ui import assets, form, text_to_image
+from modules.ui.text_to_image import FOLDED, RAW, folded_title
+from modules.ui.theme import theme
+
+if TYPE_CHECKING:
+    from modules.jobs.desk import Desk
+
+_STATUS = "<div id='refused'></div><div id='engine'></div><div id='scheme'></div>"
+_ALWAYS_OWN = ("width", "height", "cfg_scale")  # follow the checkpoint even where it has no opinion
+_OWN = (*_ALWAYS_OWN, "steps", "sampler", "schedule", "clip_skip")
+
+
+def page_options() -> dict[str, object]:
+    """What `gr.mount_gradio_app` takes besides the blocks: look, scripts, and none of Gradio's own furniture."""
+    return {"theme": theme(), "head": assets.head(), "footer_links": [], "run_history": False, "ssr_mode": False, "show_error": False}
+
+
+def build(desk: "Desk") -> gr.Blocks:
+    """The whole page. It is a viewer of the desk's state: each visit is filled from there."""
+    with gr.Blocks(title="Easel", analytics_enabled=False, fill_width=True) as page:
+        with gr.Row(elem_id="top"):
+            gr.HTML("<h1 id='brand'>Easel</h1>", apply_default_css=False, padding=False)
+            checkpoint = form.choice("checkpoint", usable(desk), min_width=0)
+            refresh = gr.Button("Look for checkpoints again", elem_id="refresh", elem_classes="icon", min_width=0, scale=0)
+            gr.HTML(_STATUS, elem_id="status", apply_default_css=False, padding=False)
+        with gr.Tabs(elem_id="tabs"), gr.Tab("Text to image", id="text-to-image"):
+            fields, more = text_to_image.build(desk, checkpoint)
+        models_changed = gr.Button("Show the checkpoints there are", elem_id="models-changed", elem_classes="behind")
+
+        own = [fields[name] for name in _OWN]
+        refresh.click(partial(_refreshed, desk), checkpoint, checkpoint, **RAW)
+        models_changed.click(partial(_listed, desk), checkpoint, checkpoint, **RAW)
+        checkpoint.input(partial(_own_updates, desk), checkpoint, own, **RAW)
+        page.load(partial(_filled, desk, list(fields)), None, [*fields.values(), more], **RAW)
+    return page
+
+
+def usable(desk: "Desk") -> list[str]:
+    """The names of the checkpoints that can draw."""
+    return [model.name for model in desk.checkpoints() if model.status == "ok"]
+
+
+def _refreshed(desk: "Desk", chosen: str | None) -> gr.Dropdown:
+    desk.refresh_checkpoints()
+    return _listed(desk, chosen)
+
+
+def _listed(desk: "Desk", chosen: object) -> gr.Dropdown:
+    return gr.Dropdown(usable(desk), value=_kept(desk, chosen))
+
+
+def _kept(desk: "Desk", chosen: object) -> str | None:
+    """`chosen` while it can still draw, or else the first that can."""
+    names = usable(desk)
+    return chosen if chosen in names else next(iter(names), None)
+
+
+def own_values(desk: "Desk", checkpoint: str | None) -> dict[str, object]:
+    """What changes in the form when `checkpoint` is chosen: its native size and what its description recommends."""
+    native = text_to_image.native_size(desk, checkpoint)
+    recommended = next((dict(model.defaults) for model in desk.checkpoints() if model.name == checkpoint), {})
+    always = {name: getattr(DEFAULTS, name) for name in _ALWAYS_OWN}
+    own = {**always, "width": native, "height": native, **recommended}
+    return {name: own[name] for name in _OWN if name in own}
+
+
+def _own_updates(desk: "Desk", checkpoint: str | None) -> list[object]:
+    own = own_values(desk, checkpoint)
+    return [own.get(name, gr.skip()) for name in _OWN]
+
+
+def _filled(desk: "Desk", names: list[str]) -> list[object]:
+    """The form as it was left, or as the first checkpoint likes it."""
+    draft = desk.draft()
+    checkpoint = _kept(desk, draft.get("checkpoint"))
+    left = {name: value for name, value in draft.items() if name in names}
+    defaults = {name: getattr(DEFAULTS, name) for name in names}
+    values = {**defaults, **own_values(desk, checkpoint), **left, "checkpoint": _listed(desk, checkpoint)}
+    values["seed"] = str(values["seed"])
+    return [*(values[name] for name in names), gr.Accordion(label=folded_title(values), open=form.changed(values, FOLDED) != "")]
