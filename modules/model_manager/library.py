@@ -175,6 +175,7 @@ def _stem(name: str) -> str:
 
 
 def _nothing(wanted: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4)
-    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    stems = {PurePosixPath(name).stem.casefold(): name for name in reversed(names)}
+    close = difflib.get_close_matches(PurePosixPath(wanted[:200]).stem.casefold(), stems, n=3)
+    hint = f"; did you mean {' or '.join(stems[stem] for stem in close)}?" if close else ""
     return f"there is no {wanted[:100]}{hint}"
