@@ -6,44 +6,12 @@ and every other object as OPAQUE, whatever the pickle wanted done to make it. Se
 
 import pickletools
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from modules.model_manager.pickle_names import Global, check_call, mention
-from modules.model_manager.stored import MAX_DIMENSIONS, MAX_NAME, Refused
+from modules.model_manager.pickle_names import check_call, mention
+from modules.model_manager.pickle_objects import OPAQUE, made, stored
+from modules.model_manager.stored import MAX_NAME, Refused
 
 MAX_WORK = 400_000
-MAX_NUMBER = 2**48
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor as torch.save describes it; `numel` is the length of its whole storage, `offset` and `strides` count elements."""
-
-    storage_type: str
-    key: str
-    numel: int
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """torch's persistent id for a storage: its type's name, the member that holds it, its number of elements."""
-
-    kind: str
-    key: str
-    numel: int
-
-
-class Opaque:
-    """Stands for an object that is not understood and not needed."""
-
-
-OPAQUE = Opaque()
-DICTIONARIES = {Global("collections", "OrderedDict"), Global("collections", "defaultdict"), Global("builtins", "dict")}
-TENSORS = {Global("torch._utils", "_rebuild_tensor"), Global("torch._utils", "_rebuild_tensor_v2")}
-PARAMETERS = {Global("torch._utils", "_rebuild_parameter"), Global("torch._utils", "_rebuild_parameter_with_state")}
 
 
 def read_pickle(data: bytes) -> object:
@@ -234,7 +202,8 @@ def _reduce(machine: _Machine, argument: object) -> None:
     arguments, called = machine.pop(), machine.pop()
     if not isinstance(arguments, tuple):
         raise TypeError
-    machine.stack.append(_made(machine, called, arguments))
+    machine.spend(sum(len(argument) for argument in arguments[:1] if isinstance(argument, list)))
+    machine.stack.append(made(called, arguments))
 
 
 def _new_object_with_keywords(machine: _Machine, argument: object) -> None:
@@ -249,42 +218,7 @@ def _build(machine: _Machine, argument: object) -> None:
 
 
 def _persistent(machine: _Machine, argument: object) -> None:
-    match machine.pop():
-        case ("storage", Global(module="torch" | "torch.storage", name=kind), str(key), _, numel) if len(key) <= MAX_NAME:
-            if _counts(numel):
-                machine.stack.append(Storage(kind, key, numel))
-                return
-    raise TypeError
-
-
-def _made(machine: _Machine, called: object, arguments: tuple[object, ...]) -> object:
-    """What calling this would describe. Nothing is called."""
-    if isinstance(called, Global) and called in TENSORS:
-        return _tensor(arguments)
-    if isinstance(called, Global) and called in PARAMETERS and arguments:
-        return arguments[0]
-    check_call(called)
-    return _pairs(machine, arguments) if called in DICTIONARIES else OPAQUE
-
-
-def _tensor(arguments: tuple[object, ...]) -> object:
-    match arguments:
-        case (Storage() as storage, offset, tuple(shape), tuple(strides), *_) if len(shape) == len(strides) <= MAX_DIMENSIONS:
-            if _counts(offset, *shape, *strides):
-                return StoredTensor(storage.kind, storage.key, storage.numel, offset, shape, strides)
-    raise TypeError
-
-
-def _counts(*values: object) -> bool:
-    """Whether these are numbers that can count elements."""
-    return all(type(value) is int and 0 <= value < MAX_NUMBER for value in values)
-
-
-def _pairs(machine: _Machine, arguments: tuple[object, ...]) -> dict[str, object]:
-    """A dictionary from the list of pairs that old protocols pass; other arguments add nothing."""
-    pairs = arguments[0] if arguments and isinstance(arguments[0], list) else []
-    machine.spend(len(pairs))
-    return {pair[0]: pair[1] for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)}
+    machine.stack.append(stored(machine.pop()))
 
 
 PUSHES = {

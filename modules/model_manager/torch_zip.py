@@ -3,7 +3,8 @@
 import math
 from typing import BinaryIO
 
-from modules.model_manager.pickle_reader import StoredTensor, read_pickle
+from modules.model_manager.pickle_objects import StoredTensor
+from modules.model_manager.pickle_reader import read_pickle
 from modules.model_manager.stored import (
     ITEM_SIZE,
     MAX_NAME,

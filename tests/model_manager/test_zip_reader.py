@@ -21,7 +21,8 @@ def test_members_and_where_they_are(tmp_path: Path) -> None:
     path.write_bytes(zipped(tiny_members()))
     whole = path.read_bytes()
     bias = tiny_weights()["model.diffusion_model.out.2.bias"].numpy().tobytes()
-    assert read_header(path).tensors["model.diffusion_model.out.2.bias"].stretch == Stretch(whole.index(bias), 8, 8, False, zlib.crc32(bias))
+    found = read_header(path).tensors["model.diffusion_model.out.2.bias"]
+    assert found.stretch == Stretch(whole.index(bias), 8, 8, False, zlib.crc32(bias))
 
 
 def test_zip64_headers_of_small_members(tmp_path: Path) -> None:
