@@ -55,7 +55,7 @@ def test_the_same_call_gives_the_same_file_and_picture_i_is_what_its_seed_draws_
         (["--steps", "nan"], "Steps"),
         (["--size", "64"], "Size"),
         (["--size", "65x64"], "Width"),
-        (["--size", "-64x64"], "Width"),
+        (["--size=-64x64"], "Width"),
         (["-n", "0"], "Batch count"),
         (["--sampler", "Eular"], "did you mean 'Euler'"),
         (["--model", "nothing-like-it"], "nothing-like-it"),
