@@ -1,27 +1,26 @@
 """What a picture looks like while it is drawn: a linear map from latent to colours, fitted to the autoencoder at hand."""
 
 import io
-from collections.abc import Callable
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-BLOCKS, BLOCK, MARGIN = 6, 3, 1  # blocks a side, latent cells a block, cells at its edges that its neighbours colour
+BLOCKS, BLOCK = 6, 3  # blocks a side, latent cells a block
 LARGEST = 256  # pixels
 
 
-def fit(decode: Callable[[Tensor], Tensor], channels: int) -> Tensor:
-    """The least-squares map (channels + 1, 3) from a latent cell, and 1, to its colour in -1 to 1.
-
-    Fitted to one small decoded latent of plain blocks, for a cell's colour in a picture is that of its neighbourhood.
-    """
+def sample(channels: int) -> Tensor:
+    """A small random latent (1, channels, H, W) of plain blocks: a cell's colour in a picture is that of its neighbourhood."""
     colours = torch.randn((1, channels, BLOCKS, BLOCKS), generator=torch.Generator().manual_seed(0))
-    latent = colours.repeat_interleave(BLOCK, dim=2).repeat_interleave(BLOCK, dim=3)
-    picture = decode(latent).float().cpu()
-    cells = torch.nn.functional.adaptive_avg_pool2d(picture, latent.shape[-2:])
-    inside = cells.unfold(2, BLOCK, BLOCK).unfold(3, BLOCK, BLOCK)[..., MARGIN : BLOCK - MARGIN, MARGIN : BLOCK - MARGIN].mean((-1, -2))
-    return torch.linalg.lstsq(_with_one(colours[0]), inside[0].flatten(1).T).solution
+    return colours.repeat_interleave(BLOCK, dim=2).repeat_interleave(BLOCK, dim=3)
+
+
+def fit(latent: Tensor, decoded: Tensor) -> Tensor:
+    """The least-squares map (channels + 1, 3) from a latent cell, and 1, to its colour in -1 to 1, for `sample` and its picture."""
+    cells = torch.nn.functional.adaptive_avg_pool2d(decoded.float().cpu(), latent.shape[-2:])
+    middle = slice(BLOCK // 2, None, BLOCK)  # of each block: the other cells are coloured by the neighbours too
+    return torch.linalg.lstsq(_with_one(latent[0, :, middle, middle]), cells[0, :, middle, middle].flatten(1).T).solution
 
 
 def jpeg(latent: Tensor, to_colours: Tensor, width: int, height: int) -> bytes:

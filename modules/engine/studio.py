@@ -13,13 +13,14 @@ from torch import Tensor
 from modules.engine import preview
 from modules.engine.families import sd1
 from modules.engine.families.sd1 import StableDiffusion1
+from modules.engine.guides import require_finite
 from modules.engine.machine import give_back_memory, pick_device, usable_cores
 from modules.engine.precision import NumberFormat, choose
 from modules.engine.stop import CannotDraw
 from modules.engine.weights import Reader
 from modules.model_manager.architecture import SD15, UNetShape
 from modules.model_manager.headers import read_header
-from modules.model_manager.layout import expected_tensors, vae_tensors
+from modules.model_manager.layout import VAE, expected_tensors, vae_tensors
 from modules.model_manager.library import Checkpoint, VaeFile, find, find_vae, scan, scan_vaes, yaml_beside
 from modules.model_manager.recognise import recognise, recognise_vae
 from modules.model_manager.stored import Header, Identity, Refused
@@ -71,56 +72,65 @@ class Studio:
 
     def warm(self, checkpoint: str, vae: str, report: Report) -> Warm:
         """The checkpoint and VAE of these names, loaded if they or their files are others than last time."""
-        try:
-            return self._loaded(*self._found(checkpoint, vae), report)
-        except LookupError as error:
-            raise CannotDraw(str(error)) from error
-        except Refused as refusal:
-            raise CannotDraw(f"{checkpoint} cannot be used: {refusal}") from refusal
+        found, vae_file = self._found(checkpoint, vae)
+        self._warm = self._loaded(found, report)
+        self._set_vae(self._warm, found, vae_file, report)
+        return self._warm
 
     def encoded(self, warm: Warm, prompt: str, clip_skip: int) -> Tensor:
         """The conditioning of a prompt, (1, tokens, width); the last prompts are kept."""
         key = prompt, clip_skip
         if key not in warm.encodings:
-            warm.encodings[key] = warm.family.encode(chunk(parse(prompt), self._tokenizer.encode), clip_skip)
+            encoded = warm.family.encode(chunk(parse(prompt), self._tokenizer.encode), clip_skip)
+            require_finite(encoded, "the text encoder")
+            warm.encodings[key] = encoded
             if len(warm.encodings) > ENCODINGS:
                 warm.encodings.popitem(last=False)
         warm.encodings.move_to_end(key)
         return warm.encodings[key]
 
     def _found(self, checkpoint: str, vae: str) -> tuple[Checkpoint, VaeFile | None]:
-        found = find(scan(self._roots), checkpoint)
-        if found.status != "ok":
-            raise Refused(found.reason)
-        return found, find_vae(scan_vaes(self._vae_roots, self._roots), vae, found.name)
+        try:
+            found = find(scan(self._roots), checkpoint)
+            return found, find_vae(scan_vaes(self._vae_roots, self._roots), vae, found.name)
+        except LookupError as error:
+            raise CannotDraw(str(error)) from error
 
-    def _loaded(self, found: Checkpoint, vae: VaeFile | None, report: Report) -> Warm:
-        header = read_header(found.path)
-        if self._warm is None or self._warm.file != header.identity or self._warm.family.architecture != found.architecture:
-            self._warm = None
+    def _loaded(self, found: Checkpoint, report: Report) -> Warm:
+        with _refusals_named(found.name):
+            header = read_header(found.path)
+            architecture = recognise(header, yaml_beside(found.path))
+            warm = self._warm
+            if warm and warm.file == header.identity and warm.family.architecture == architecture:
+                return warm
+            self._warm = warm = None
             give_back_memory()
-            self._warm = self._load(found, header, report)
-        vae_header = read_header(vae.path) if vae else header
-        if self._warm.vae_file != vae_header.identity:
-            self._change_vae(self._warm, vae.path if vae else found.path, vae_header, report)
-        self._warm.vae_name = vae.name if vae else ""
-        return self._warm
-
-    def _load(self, found: Checkpoint, header: Header, report: Report) -> Warm:
-        architecture = recognise(header, yaml_beside(found.path))
-        chosen = self.format_for(architecture.unet, architecture.native_size // architecture.vae.factor)
-        with _reader(found.path, header, expected_tensors(architecture), report) as reader:
-            family = sd1.load(architecture, reader, chosen.dtype, self.device)
+            chosen = self.format_for(architecture.unet, architecture.native_size // architecture.vae.factor)
+            with _reader(found.path, header, expected_tensors(architecture), report) as reader:
+                family = sd1.load(architecture, reader, chosen.dtype, self.device)
         return Warm(found.name, header.identity, "", header.identity, family, chosen, _colours(family))
 
-    def _change_vae(self, warm: Warm, path: Path, header: Header, report: Report) -> None:
-        shape, prefix = recognise_vae(header, yaml_beside(path))
-        own = warm.family.architecture.vae
-        if (shape.latent_channels, shape.factor) != (own.latent_channels, own.factor):
-            raise CannotDraw(f"the VAE {path.name} is for another kind of model: choose another, or Automatic")
-        with _reader(path, header, [prefix + name for name in vae_tensors(shape)], report) as reader:
-            warm.family.vae = sd1.load_vae(shape, prefix, reader, warm.format.dtype, self.device)
-        warm.vae_file, warm.colours = header.identity, _colours(warm.family)
+    def _set_vae(self, warm: Warm, found: Checkpoint, vae: VaeFile | None, report: Report) -> None:
+        """Gives the warm checkpoint this VAE, or its own for None, if it has another."""
+        path, name = (vae.path, vae.name) if vae else (found.path, found.name)
+        with _refusals_named(name):
+            header, own = read_header(path), warm.family.architecture.vae
+            if warm.vae_file == header.identity:
+                return
+            shape, prefix = recognise_vae(header, yaml_beside(path)) if vae else (own, VAE)
+            if (shape.latent_channels, shape.factor) != (own.latent_channels, own.factor):
+                raise Refused(f"it is a VAE for another kind of model than {found.name}; choose another, or Automatic")
+            with _reader(path, header, [prefix + name for name in vae_tensors(shape)], report) as reader:
+                warm.family.vae = sd1.load_vae(shape, prefix, reader, warm.format.dtype, self.device)
+        warm.vae_file, warm.vae_name, warm.colours = header.identity, vae.name if vae else "", _colours(warm.family)
+
+
+@contextmanager
+def _refusals_named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Refused as refusal:
+        raise CannotDraw(f"{name} cannot be used: {refusal}") from refusal
 
 
 @contextmanager
@@ -130,5 +140,9 @@ def _reader(path: Path, header: Header, names: Iterable[str], report: Report) ->
 
 
 def _colours(family: StableDiffusion1) -> Tensor:
+    """The preview's map from latents to colours. Decodes once, so that an autoencoder that cannot decode is found out here."""
     with torch.inference_mode():
-        return preview.fit(family.to_image, family.architecture.vae.latent_channels)
+        picture = preview.sample(family.architecture.vae.latent_channels)
+        decoded = family.to_image(picture)
+        require_finite(decoded, "the VAE")
+        return preview.fit(picture, decoded)

@@ -1,0 +1,220 @@
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+
+from modules.engine.run import run
+from modules.engine.stop import Cancelled, CannotDraw, Skipped
+from modules.engine.studio import Studio
+from modules.jobs.messages import Message, Picture, Preview, Progress
+from modules.recipe import infotext
+from modules.recipe.catalogue import SAMPLERS, SCHEDULES
+from modules.recipe.fields import Recipe
+from tests.checkpoints import SMALL, random_weights, write_checkpoint, write_safetensors
+
+
+def drawn(recipe: Recipe, studio: Studio) -> list[bytes]:
+    """The PNG files of a recipe, in order."""
+    messages: list[Message] = []
+    run(recipe, studio, messages.append, check=lambda: None)
+    return [message.png for message in messages if isinstance(message, Picture)]
+
+
+def stopper(stop: type[Exception], after: int) -> tuple[Callable[[], None], list[int]]:
+    """A check that raises once, at its `after`th call, and the list of its calls."""
+    calls: list[int] = []
+
+    def check() -> None:
+        calls.append(len(calls))
+        if len(calls) == after:
+            raise stop
+
+    return check, calls
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_picture_i_is_what_its_seed_draws_alone(sampler: str, studio: Studio, recipe: Recipe) -> None:
+    recipe = replace(recipe, sampler=sampler)
+    together = drawn(replace(recipe, batch_size=2, batch_count=2), studio)
+    alone = [drawn(replace(recipe, seed=seed), studio)[0] for seed in (7, 8, 9, 10)]
+    assert together == alone
+    assert len(set(alone)) == 4
+
+
+def test_another_process_draws_the_same_bytes(studio: Studio, recipe: Recipe, models: Path, tmp_path: Path) -> None:
+    recipe = replace(recipe, sampler="DPM++ SDE", prompt="a (red:1.2) fox")
+    script = f"""
+import sys
+from pathlib import Path
+from modules.engine.run import run
+from modules.engine.studio import Studio
+from modules.jobs.messages import Picture
+from modules.recipe.fields import Recipe
+studio = Studio([Path({str(models)!r})], [], Path({str(tmp_path)!r}), device="cpu", precision="float32")
+run({recipe!r}, studio, lambda m: sys.stdout.buffer.write(m.png) if isinstance(m, Picture) else None, check=lambda: None)
+"""
+    other = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert other.stdout == drawn(recipe, studio)[0] == drawn(recipe, studio)[0]
+
+
+def test_the_file_carries_its_parameters(studio: Studio, recipe: Recipe) -> None:
+    recipe = replace(recipe, prompt="a fox, 狐", width=136, height=128, steps=2)
+    messages: list[Message] = []
+    run(recipe, studio, messages.append, check=lambda: None)
+    picture = messages[-1]
+    image = Image.open(io.BytesIO(picture.png))
+    assert image.size == (picture.width, picture.height) == (136, 128)
+    assert image.text["parameters"] == picture.infotext == infotext.write(recipe, 7)
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (72, 64), (64, 200), (136, 128)])
+def test_any_multiple_of_8_can_be_drawn(width: int, height: int, studio: Studio, recipe: Recipe) -> None:
+    image = Image.open(io.BytesIO(drawn(replace(recipe, width=width, height=height, steps=1), studio)[0]))
+    assert image.size == (width, height)
+    assert image.mode == "RGB"
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_sampler_draws_on_every_schedule(sampler: str, schedule: str, studio: Studio, recipe: Recipe) -> None:
+    for steps in (1, 3):
+        image = numpy.asarray(Image.open(io.BytesIO(drawn(replace(recipe, sampler=sampler, schedule=schedule, steps=steps), studio)[0])))
+        assert image.std() > 3
+
+
+def test_at_cfg_scale_1_the_negative_pass_is_left_out(studio: Studio, recipe: Recipe) -> None:
+    messages: list[Message] = []
+    facts = run(replace(recipe, cfg_scale=1), studio, messages.append, check=lambda: None)
+    assert facts["negative_pass"] == "skipped (CFG scale 1)"
+    other_words = drawn(replace(recipe, cfg_scale=1, negative_prompt="something else"), studio)
+    pixels = [numpy.asarray(Image.open(io.BytesIO(png))) for png in (messages[-1].png, other_words[0])]
+    assert (pixels[0] == pixels[1]).all()
+    nearly = numpy.asarray(Image.open(io.BytesIO(drawn(replace(recipe, cfg_scale=1.0001), studio)[0])))
+    assert abs(pixels[0].astype(int) - nearly).max() <= 2
+
+
+def test_prompts_of_different_length_are_drawn(studio: Studio, recipe: Recipe) -> None:
+    """More than 75 tokens make a second chunk, on one side only."""
+    messages: list[Message] = []
+    facts = run(replace(recipe, prompt="a fox " * 60), studio, messages.append, check=lambda: None)
+    assert "differ in length" in facts["negative_pass"]
+    assert messages[-1].png != drawn(recipe, studio)[0]
+
+
+def test_progress_counts_up_and_previews_come(studio: Studio, recipe: Recipe) -> None:
+    messages: list[Message] = []
+    run(replace(recipe, batch_count=2, sampler="Heun"), studio, messages.append, check=lambda: None)
+    progress = [message for message in messages if isinstance(message, Progress)]
+    places = [(message.picture, message.step) for message in progress]
+    assert places == sorted(places)
+    assert {(0, 0), (0, 4), (1, 0), (1, 4)} <= set(places)
+    assert [phase for i, phase in enumerate(p.phase for p in progress) if i == 0 or progress[i - 1].phase != phase] == [
+        *("load", "encode", "draw", "decode", "draw", "decode")
+    ]
+    assert progress[-1].seconds_left == 0
+    preview = next(message for message in messages if isinstance(message, Preview))
+    assert Image.open(io.BytesIO(preview.jpeg)).size == (64, 64)
+
+
+@pytest.mark.parametrize("after", [1, 40, 400, 700])
+def test_cancel_acts_in_the_middle_of_a_pass(after: int, studio: Studio, recipe: Recipe) -> None:
+    """The very next layer is not computed, whichever network is at work, and the studio can go on."""
+    whole = drawn(recipe, studio)
+    check, calls = stopper(Cancelled, after)
+    with pytest.raises(Cancelled):
+        run(recipe, studio, lambda message: None, check)
+    assert len(calls) == after
+    assert drawn(recipe, studio) == whole
+
+
+def test_cancel_keeps_what_is_finished_and_acts_in_decoding(studio: Studio, recipe: Recipe) -> None:
+    messages: list[Message] = []
+
+    def check() -> None:
+        if any(isinstance(m, Progress) and (m.picture, m.phase) == (1, "decode") for m in messages):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(replace(recipe, batch_size=3), studio, messages.append, check)
+    assert [m.png for m in messages if isinstance(m, Picture)] == drawn(recipe, studio)
+
+
+def test_skip_goes_on_with_the_next_batch(studio: Studio, recipe: Recipe) -> None:
+    messages: list[Message] = []
+    skipped = []
+
+    def check() -> None:
+        if not skipped and any(isinstance(m, Progress) and (m.picture, m.step) == (1, 1) for m in messages):
+            skipped.append(True)
+            raise Skipped
+
+    facts = run(replace(recipe, batch_size=2, batch_count=2), studio, messages.append, check)
+    assert [message.index for message in messages if isinstance(message, Picture)] == [0, 2, 3]
+    assert (facts["pictures"], facts["skipped"]) == (3, 1)
+
+
+def test_cancel_acts_while_loading(models: Path, tmp_path: Path, recipe: Recipe) -> None:
+    fresh = Studio([models], [], tmp_path, device="cpu", precision="float32")
+    check, calls = stopper(Cancelled, 5)
+    with pytest.raises(Cancelled):
+        run(recipe, fresh, lambda message: None, check)
+    assert len(calls) == 5
+    assert len(drawn(recipe, fresh)) == 1
+
+
+def test_clip_skip_reads_an_earlier_layer_and_has_a_bound(studio: Studio, recipe: Recipe) -> None:
+    assert drawn(replace(recipe, clip_skip=2), studio) != drawn(recipe, studio)
+    with pytest.raises(CannotDraw, match="2 layers"):
+        drawn(replace(recipe, clip_skip=3), studio)
+
+
+def spoiled(path: Path, part: str) -> None:
+    """A checkpoint in which one tensor is all NaN."""
+    from modules.model_manager.layout import expected_tensors
+
+    weights = ((name, values * numpy.float32("nan") if name == part else values) for name, values in random_weights(SMALL, 1))
+    write_safetensors(path, expected_tensors(SMALL), "float32", weights)
+    write_checkpoint(path.with_name("whole.safetensors"), SMALL, seed=1).with_suffix(".yaml").rename(path.with_suffix(".yaml"))
+
+
+@pytest.mark.parametrize(
+    ("part", "culprit"),
+    [
+        ("model.diffusion_model.middle_block.0.in_layers.2.weight", "the denoiser"),
+        ("cond_stage_model.transformer.text_model.final_layer_norm.weight", "the text encoder"),
+        ("first_stage_model.decoder.conv_out.weight", "the VAE"),
+    ],
+)
+def test_weights_that_are_no_numbers_fail_with_the_reason(part: str, culprit: str, tmp_path: Path, recipe: Recipe) -> None:
+    """No black picture: the run says which network it was."""
+    spoiled(tmp_path / "eps.safetensors", part)
+    messages: list[Message] = []
+    with pytest.raises(CannotDraw, match=f"{culprit} of this checkpoint gave values that are no numbers") as failure:
+        run(recipe, Studio([tmp_path], [], tmp_path, "cpu", "float32"), messages.append, check=lambda: None)
+    assert "\n" not in str(failure.value)
+    assert not any(isinstance(message, Picture) for message in messages)
+
+
+def test_running_out_of_memory_is_explained(studio: Studio, recipe: Recipe) -> None:
+    """Asks torch for more than any machine has, as a huge size would."""
+    import torch
+
+    def check() -> None:
+        torch.empty(2**55)
+
+    with pytest.raises(CannotDraw, match="not enough memory to draw 64x64 with eps.safetensors: choose a smaller size"):
+        run(recipe, studio, lambda message: None, check)
+
+
+def test_facts_say_what_happened(studio: Studio, recipe: Recipe) -> None:
+    facts = run(recipe, studio, lambda message: None, check=lambda: None)
+    assert (facts["device"], facts["number_format"], facts["checkpoint"]) == ("cpu", "float32", "eps.safetensors")
+    assert {"load", "encode", "draw", "decode", "total"} <= facts["seconds"].keys()
+    assert facts["peak_memory_bytes"] > 100e6
+    assert facts["versions"]["torch"]
