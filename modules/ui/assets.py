@@ -7,7 +7,7 @@ _HERE = Path(__file__).parent
 STYLES = ("frame.css", "form.css", "stage.css", "viewer.css")
 SCRIPTS = (
     *("dom", "words", "live", "pictures", "top", "viewer", "notes", "parameters"),
-    *("strip", "stage", "form", "keys", "scheme"),
+    *("strip", "stage", "estimate", "form", "keys", "scheme"),
 )  # each after what it imports
 
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)

@@ -1,12 +1,13 @@
 /* Around the form: live token counts, help for the field in hand, what was wrong with a value, and the draft. */
 
 import { ask, h, setText, settled, typeInto, whenPresent } from "./dom.js";
+import { showEstimate } from "./estimate.js";
 import { shown } from "./pictures.js";
 
 const COUNT_AFTER = 150; // milliseconds of quiet
 const KEEP_AFTER = 500;
 
-const help = h("p", { class: "help", id: "help" });
+const help = h("p", { class: "help", "aria-hidden": "true" }); // readers of the screen hear it with the field
 const counts = { prompt: h("span", { class: "tokens" }), negative_prompt: h("span", { class: "tokens" }) };
 const counted = {}; // field -> the text that was counted last
 
@@ -28,6 +29,7 @@ const keep = settled(KEEP_AFTER, () => document.querySelector("#keep-draft")?.cl
 function changed() {
   countAll();
   keep();
+  requestAnimationFrame(showEstimate);
 }
 window.easel = { changed };
 
@@ -39,8 +41,8 @@ for (const [field, node] of Object.entries(counts)) {
 }
 
 whenPresent("#form", (form) => {
-  const name = (node) => node.closest?.(".field");
-  const show = (event) => setText(help, name(event.target)?.querySelector(".info-text")?.textContent ?? "");
+  const helpOf = (node) => node.closest(".field")?.querySelector(".info-text")?.textContent ?? "";
+  const show = (event) => setText(help, helpOf(event.target));
   form.addEventListener("focusin", show);
   form.addEventListener("pointerover", show);
   form.addEventListener("input", (event) => event.target.closest(".field.wrong")?.classList.remove("wrong"));
@@ -54,6 +56,13 @@ whenPresent("#problem [data-field]", (problem) => {
 });
 
 whenPresent("#reuse-seed", (press) => press.addEventListener("click", () => shown() && typeInto("seed", String(shown().seed))));
+
+for (const field of Object.keys(counts)) {
+  whenPresent(`#field-${field} textarea`, (box) => {
+    const label = box.closest(".field").querySelector("[data-testid=block-info]").firstChild.textContent.trim();
+    box.setAttribute("aria-label", label); // without the count, which would be read out with every word
+  });
+}
 
 // The icon buttons of the form are drawn by Gradio, which gives them words but no titles.
 for (const id of ["refresh", "swap", "random-seed", "reuse-seed"]) {

@@ -100,7 +100,7 @@ function drawFrame(picture) {
 function drawEmpty(on) {
   const { engine } = live.state;
   const title = on === "waiting" ? "Queued" : "There is no checkpoint yet";
-  const waits = engine.state === "ready" || engine.state === "busy" ? "It starts in a moment." : `It starts when the engine is ready: ${engine.text}`;
+  const waits = engine.state === "loading" ? `It starts when the engine is ready: ${engine.text}` : "It starts when the engine is ready.";
   const put = "Put a Stable Diffusion 1.x checkpoint (.safetensors or .ckpt) into models/Stable-diffusion, then press the arrow beside the list at the top.";
   const text = on === "waiting" ? waits : put;
   if (empty.textContent !== title + text) empty.replaceChildren(h("h2", {}, title), h("p", {}, text));

@@ -1,0 +1,42 @@
+/* How long the picture in the form will take, from how long the last one of its kind took. */
+
+import { live, onLive } from "./live.js";
+import { pictures } from "./pictures.js";
+import { duration } from "./words.js";
+
+const KEY = "easel:rates";
+const rates = JSON.parse(localStorage.getItem(KEY) ?? "{}"); // checkpoint and sampler -> seconds for a pixel and a step
+const isMac = /mac|iphone|ipad/i.test(navigator.platform);
+const measured = new Set(); // jobs
+const loaded = new Set(); // jobs that a checkpoint was loaded for: their time says little about the next
+
+const valueOf = (field) => document.querySelector(`#field-${field} :is(input, textarea)`)?.value ?? "";
+const stem = (name) => name.split("/").at(-1).replace(/\.[^.]*$/, "");
+
+function measure(last) {
+  const mine = pictures.list.filter((picture) => picture.job === last.job);
+  if (measured.has(last.job) || !mine.length) return;
+  measured.add(last.job);
+  const { infotext, width, height } = mine[0];
+  const about = (key) => infotext.match(new RegExp(`${key}: "?([^,"]+)`))?.[1];
+  const kind = `${about("Model")} ${about("Sampler")}`;
+  if (loaded.has(last.job) && rates[kind]) return;
+  rates[kind] = last.seconds / (width * height * Number(about("Steps")) * mine.length);
+  localStorage.setItem(KEY, JSON.stringify(rates));
+}
+
+/** Says on Generate which keys press it and about how long it will take. */
+export function showEstimate() {
+  const rate = rates[`${stem(valueOf("checkpoint"))} ${valueOf("sampler")}`];
+  const work = ["width", "height", "steps", "batch_size", "batch_count"].reduce((product, field) => product * Number(valueOf(field)), 1);
+  const hint = [isMac ? "⌘ Enter" : "Ctrl Enter", rate && work ? `~ ${duration(rate * work)}` : null];
+  const generate = document.querySelector("#generate");
+  if (generate) generate.dataset.hint = hint.filter(Boolean).join(" · ");
+}
+
+onLive(() => {
+  const { last, running } = live.state;
+  if (running?.phase === "load") loaded.add(running.job);
+  if (last?.state === "done" && last.seconds && !running) measure(last);
+  showEstimate();
+});
