@@ -47,7 +47,8 @@ def drawn() -> float:
 
 def served(data: str) -> dict[str, float]:
     begun = time.monotonic()
-    server = subprocess.Popen([sys.executable, str(ROOT / "app.py"), f"--port={PORT}", f"--data-dir={data}", f"--models-dir={ROOT / 'models'}"])
+    places = [f"--port={PORT}", f"--data-dir={data}", f"--models-dir={ROOT / 'models'}"]
+    server = subprocess.Popen([sys.executable, str(ROOT / "app.py"), *places])
     try:
         figures = {
             "something answers": until(lambda: ask("/")) - begun,
