@@ -1,0 +1,131 @@
+"""The starter's text encoder, trained against an image encoder on pairs of scene and caption (CLIP, Radford et al. 2021).
+
+The image encoder is kept beside it: it judges the denoiser's pictures (evaluate.py) and ships with nothing.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from modules.training.data import Scene, draw, simple_scenes, to_signed
+from modules.training.grammar import END, LENGTH, caption, compact, padded, tokens, vocabulary, with_noise
+from modules.training.loop import Budget, Trainer, apply_rate, generators, learning_rate, train
+
+WIDTH, LAYERS = 192, 3
+BATCH = 128
+PEAK_RATE = 1e-3
+MOST_FOREIGN = 8
+
+
+def text_config(rows: int, width: int = WIDTH, layers: int = LAYERS) -> CLIPTextConfig:
+    """Stable Diffusion 1's text encoder, smaller: heads of 64, quick GELU, 77 positions."""
+    return CLIPTextConfig(
+        vocab_size=rows,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        max_position_embeddings=LENGTH,
+        hidden_act="quick_gelu",
+        projection_dim=width,
+        bos_token_id=rows - 2,
+        eos_token_id=rows - 1,
+        pad_token_id=rows - 1,
+    )
+
+
+def build(width: int = WIDTH, layers: int = LAYERS) -> CLIPTextModel:
+    """The text encoder on the compact vocabulary; its last two rows are start and end."""
+    return CLIPTextModel(text_config(len(vocabulary()), width, layers))
+
+
+class ImageEncoder(nn.Module):
+    """Pictures (N, 3, 128, 128) in [-1, 1] -> (N, width). Plain strided convolutions on 64 x 64 pixels."""
+
+    def __init__(self, width: int = WIDTH) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.AvgPool2d(2)]
+        before = 3
+        for channels in (32, 64, 128, 192):
+            layers += [nn.Conv2d(before, channels, 3, 2, 1), nn.GroupNorm(8, channels), nn.SiLU()]
+            layers += [nn.Conv2d(channels, channels, 3, 1, 1), nn.GroupNorm(8, channels), nn.SiLU()]
+            before = channels
+        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.head = nn.Linear(before * 16, width)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.head(self.body(pictures))
+
+
+class Pair(nn.Module):
+    """Both encoders into one space, and the scale of their similarities (as a logarithm)."""
+
+    def __init__(self, text: CLIPTextModel, width: int = WIDTH) -> None:
+        super().__init__()
+        self.text, self.image = text, ImageEncoder(width)
+        self.project = nn.Linear(width, width, bias=False)
+        self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+
+    def of_text(self, ids: Tensor) -> Tensor:
+        """CLIP ids (N, 77) -> unit vectors (N, width), read at the first end token."""
+        states = self.text(input_ids=torch.from_numpy(compact(ids.numpy()))).last_hidden_state  # (N, 77, width)
+        end = (ids == END).int().argmax(dim=1)
+        return F.normalize(self.project(states[torch.arange(len(ids)), end]), dim=-1)
+
+    def of_picture(self, pictures: Tensor) -> Tensor:
+        return F.normalize(self.image(pictures), dim=-1)
+
+
+def contrast(text: Tensor, image: Tensor, scale: Tensor, labels: Tensor) -> Tensor:
+    """CLIP's loss, the mean of both cross-entropies; pairs with the same label are all right answers, in equal parts."""
+    logits = scale * text @ image.T  # (N, N)
+    same = (labels[:, None] == labels).float()
+    target = same / same.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def encode_ids(texts: list[list[int]]) -> Tensor:
+    return torch.tensor([padded(ids) for ids in texts])
+
+
+def pairs(icons: Path, scenes: list[Scene], rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures (N, 3, 128, 128), CLIP ids (N, 77) with words from outside mixed into half, and what each shows (N)."""
+    chosen = [scenes[i] for i in rng.integers(0, len(scenes), count)]
+    pictures = torch.from_numpy(to_signed(np.stack([draw(scene, icons) for scene in chosen])))
+    texts = [tokens(caption(rng, scene.thing, scene.background)) for scene in chosen]
+    ids = encode_ids([with_noise(rng, text, MOST_FOREIGN * (i % 2)) for i, text in enumerate(texts)])
+    return pictures, ids, torch.tensor([scene.thing * 1000 + scene.background for scene in chosen])
+
+
+def trainer(icons: Path, seed: int = 2, width: int = WIDTH, layers: int = LAYERS, batch: int = BATCH) -> Trainer:
+    torch.manual_seed(seed)
+    network = Pair(build(width, layers), width)
+    optimiser = torch.optim.AdamW(network.parameters(), PEAK_RATE, (0.9, 0.98), weight_decay=1e-2, fused=True)
+    scenes = list(simple_scenes())
+
+    def step(number: int, fraction: float) -> dict[str, float]:
+        rng, noise = generators(seed, number)
+        pictures, ids, labels = pairs(icons, scenes, rng, batch)
+        pictures = pictures + 0.1 * torch.rand(batch, 1, 1, 1, generator=noise) * torch.randn(pictures.shape, generator=noise)
+        rate = apply_rate(optimiser, PEAK_RATE, learning_rate(fraction, number, 50, 0.4))
+        with torch.autocast("cpu", torch.bfloat16):
+            text, image = network.of_text(ids), network.of_picture(pictures)
+        total = contrast(text.float(), image.float(), network.log_scale.exp(), labels)
+        total.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        with torch.no_grad():
+            network.log_scale.clamp_(max=np.log(100))
+        right = (labels[(text @ image.T).argmax(dim=1)] == labels).float().mean()
+        return {"loss": float(total.detach()), "retrieved": float(right), "rate": rate}
+
+    return Trainer("clip", {"network": network}, optimiser, step, None, batch)
+
+
+def run(icons: Path, folder: Path, budget: Budget) -> bool:
+    return train(trainer(icons), budget, folder)
