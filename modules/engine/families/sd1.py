@@ -12,6 +12,7 @@ from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from modules.engine import text
 from modules.engine.families.sd1_names import text_name, unet_name, vae_name
+from modules.engine.strips import in_strips
 from modules.engine.weights import Reader, fill
 from modules.model_manager.architecture import Architecture, TextShape, UNetShape, VaeShape
 from modules.model_manager.layout import VAE
@@ -49,7 +50,7 @@ class StableDiffusion1:
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             t = self.sigmas.t_of(sigma).float().to(x.device)
-            scaled = _as_input(x / (sigma**2 + 1).sqrt(), self.unet)
+            scaled = (x / (sigma**2 + 1).sqrt()).to(self.unet.dtype)
             outputs = [self.unet(scaled.repeat(len(batch), 1, 1, 1), t, batch).sample for batch in batches]
             keep, take = self._preconditioning(sigma)
             return keep * x.repeat(len(conditionings), 1, 1, 1) + take * torch.cat(outputs).float()
@@ -58,7 +59,7 @@ class StableDiffusion1:
 
     def to_image(self, latent: Tensor) -> Tensor:
         """The picture of a latent (B, C, H, W): (B, 3, height, width) in float32, -1 to 1 and a little beyond."""
-        return self.vae.decode(_as_input(latent / self.architecture.scale_factor, self.vae)).sample.float()
+        return self.vae.decode((latent / self.architecture.scale_factor).to(self.vae.device, self.vae.dtype)).sample.float()
 
     def _preconditioning(self, sigma: Tensor) -> tuple[Tensor | float, Tensor]:
         """(c_skip, c_out): x0 = c_skip x + c_out network (Karras et al. 2022, table 1; v: Salimans & Ho 2022)."""
@@ -74,7 +75,7 @@ def load(architecture: Architecture, reader: Reader, dtype: torch.dtype, device:
         encoder = CLIPTextModel(CLIPTextConfig(**text_config(architecture.text)))
     fill(encoder, text_name, reader, dtype, device, channels_last=False)
     encoder.embeddings.position_ids = torch.arange(architecture.text.positions, device=device)[None]
-    fill(unet, lambda name: unet_name(name, architecture.unet), reader, dtype, device, _channels_last(dtype))
+    fill(unet, lambda name: unet_name(name, architecture.unet), reader, dtype, device, channels_last=dtype == torch.bfloat16)
     vae = load_vae(architecture.vae, VAE, reader, dtype, device)
     return StableDiffusion1(architecture, unet, vae, encoder, scaled_linear())
 
@@ -84,7 +85,8 @@ def load_vae(shape: VaeShape, prefix: str, reader: Reader, dtype: torch.dtype, d
     dtype = torch.float32 if dtype == torch.float16 else dtype  # float16 overflows in this autoencoder
     with torch.device("meta"):
         vae = AutoencoderKL(**vae_config(shape))
-    fill(vae, lambda name: prefix + vae_name(name, shape), reader, dtype, device, _channels_last(dtype))
+    fill(vae, lambda name: prefix + vae_name(name, shape), reader, dtype, device, channels_last=device.type == "cpu")
+    in_strips(vae)
     return vae
 
 
@@ -129,13 +131,3 @@ def text_config(shape: TextShape) -> dict[str, object]:
         "num_attention_heads": shape.heads,
         "max_position_embeddings": shape.positions,
     }
-
-
-def _as_input(x: Tensor, network: UNet2DConditionModel | AutoencoderKL) -> Tensor:
-    layout = torch.channels_last if _channels_last(network.dtype) else torch.contiguous_format
-    return x.to(network.device, network.dtype).contiguous(memory_format=layout)
-
-
-def _channels_last(dtype: torch.dtype) -> bool:
-    """bfloat16 convolutions are faster with channels last; the others are not."""
-    return dtype == torch.bfloat16
