@@ -22,17 +22,17 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-const watched = new Map(); // selector -> {attach, node}
+const watched = []; // {selector, attach, node: the element that was attached to last}
 
 /** Calls `attach` with the element for `selector` now or when Gradio draws it, and again when it is drawn anew. */
 export function whenPresent(selector, attach) {
-  watched.set(selector, { attach, node: null });
+  watched.push({ selector, attach, node: null });
   look();
 }
 
 function look() {
-  for (const [selector, entry] of watched) {
-    const node = document.querySelector(selector);
+  for (const entry of watched) {
+    const node = document.querySelector(entry.selector);
     if (node === entry.node) continue;
     entry.node = node;
     if (node) entry.attach(node);

@@ -5,7 +5,7 @@ import { showEstimate } from "./estimate.js";
 import { shown } from "./pictures.js";
 
 const COUNT_AFTER = 150; // milliseconds of quiet
-const KEEP_AFTER = 500;
+const KEEP_AFTER = 300;
 
 const help = h("p", { class: "help", "aria-hidden": "true" }); // readers of the screen hear it with the field
 const counts = { prompt: h("span", { class: "tokens" }), negative_prompt: h("span", { class: "tokens" }) };
@@ -40,7 +40,11 @@ for (const [field, node] of Object.entries(counts)) {
   });
 }
 
+// Until the server's draft is in the form nothing can be typed, so that nothing typed is overwritten.
+window.addEventListener("easel:filled", () => (document.querySelector("#form").inert = false));
+
 whenPresent("#form", (form) => {
+  form.inert = !window.easelFilled;
   const helpOf = (node) => node.closest(".field")?.querySelector(".info-text")?.textContent ?? "";
   const show = (event) => setText(help, helpOf(event.target));
   form.addEventListener("focusin", show);

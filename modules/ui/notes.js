@@ -32,7 +32,8 @@ function current() {
   const { engine, last, notices, queued_count: queued, running } = live.state;
   const found = notices.map((text) => ({ key: text, kind: "warn", text }));
   if (engine.state === "restarting") {
-    const words = "The engine stopped and is starting again. What it was drawing is drawn again, with the same seed.";
+    const again = queued ? " What it was drawing is drawn again, with the same seed." : "";
+    const words = `The engine stopped and is starting again.${again}`;
     found.push({ key: "restarting", kind: "warn", text: words, stays: true });
   }
   if (engine.state === "failed") found.push({ key: "failed", kind: "error", text: `The engine cannot start: ${engine.text}`, stays: true });

@@ -7,13 +7,13 @@ import gradio as gr
 
 from modules.recipe.fields import DEFAULTS
 from modules.ui import assets, form, text_to_image
-from modules.ui.text_to_image import FOLDED, RAW, folded_title
+from modules.ui.text_to_image import FOLDED, QUIET, RAW, folded_title
 from modules.ui.theme import theme
 
 if TYPE_CHECKING:
     from modules.jobs.desk import Desk
 
-_STATUS = "<div id='refused'></div><div id='engine'></div><div id='scheme'></div>"
+_STATUS = "<div id='refused'></div><div id='engine'></div><div id='scheme' data-default='{scheme}'></div>"
 _ALWAYS_OWN = ("width", "height", "cfg_scale")  # follow the checkpoint even where it has no opinion
 _OWN = (*_ALWAYS_OWN, "steps", "sampler", "schedule", "clip_skip")
 
@@ -30,7 +30,7 @@ def build(desk: "Desk") -> gr.Blocks:
             gr.HTML("<h1 id='brand'>Easel</h1>", apply_default_css=False, padding=False)
             checkpoint = form.choice("checkpoint", usable(desk), min_width=0)
             refresh = gr.Button("Look for checkpoints again", elem_id="refresh", elem_classes="icon", min_width=0, scale=0)
-            gr.HTML(_STATUS, elem_id="status", apply_default_css=False, padding=False)
+            gr.HTML(_STATUS.format(scheme=desk.settings.theme), elem_id="status", apply_default_css=False, padding=False)
         with gr.Tabs(elem_id="tabs"), gr.Tab("Text to image", id="text-to-image"):
             fields, more = text_to_image.build(desk, checkpoint)
         models_changed = gr.Button("Show the checkpoints there are", elem_id="models-changed", elem_classes="behind")
@@ -39,7 +39,8 @@ def build(desk: "Desk") -> gr.Blocks:
         refresh.click(partial(_refreshed, desk), checkpoint, checkpoint, **RAW)
         models_changed.click(partial(_listed, desk), checkpoint, checkpoint, **RAW)
         checkpoint.input(partial(_own_updates, desk), checkpoint, own, **RAW)
-        page.load(partial(_filled, desk, list(fields)), None, [*fields.values(), more], **RAW)
+        filled = page.load(partial(_filled, desk, list(fields)), None, [*fields.values(), more], **RAW)
+        filled.then(None, js="() => { window.easelFilled = true; window.dispatchEvent(new Event('easel:filled')); }", **QUIET)
     return page
 
 

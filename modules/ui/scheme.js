@@ -1,4 +1,4 @@
-/* Light or dark: as the system says, until the switch says otherwise. */
+/* Light or dark: as the system (or the server's --theme) says, until the switch says otherwise. */
 
 import { button, whenPresent } from "./dom.js";
 
@@ -6,14 +6,20 @@ const KEY = "easel:scheme";
 const system = matchMedia("(prefers-color-scheme: dark)");
 const press = button("Switch between light and dark", flip, { icon: "scheme" });
 
+let asked = "system"; // by the server
+
+function unasked() {
+  return asked === "system" ? (system.matches ? "dark" : "light") : asked;
+}
+
 function wantsDark() {
-  return (localStorage.getItem(KEY) ?? (system.matches ? "dark" : "light")) === "dark";
+  return (localStorage.getItem(KEY) ?? unasked()) === "dark";
 }
 
 function flip() {
-  const dark = !wantsDark();
-  if (dark === system.matches) localStorage.removeItem(KEY);
-  else localStorage.setItem(KEY, dark ? "dark" : "light");
+  const wanted = wantsDark() ? "light" : "dark";
+  if (wanted === unasked()) localStorage.removeItem(KEY);
+  else localStorage.setItem(KEY, wanted);
   apply();
 }
 
@@ -25,4 +31,8 @@ function apply() {
 new MutationObserver(apply).observe(document.body, { attributes: true, attributeFilter: ["class"] });
 system.addEventListener("change", apply);
 apply();
-whenPresent("#scheme", (home) => home.replaceChildren(press));
+whenPresent("#scheme", (home) => {
+  home.replaceChildren(press);
+  asked = home.dataset.default;
+  apply();
+});

@@ -97,8 +97,10 @@ def native_size(desk: "Desk", checkpoint: str | None) -> int:
 
 def _submit(desk: "Desk", names: list[str], *values: object) -> str:
     """Queues the job. Returns what was wrong with it as HTML, or nothing."""
+    request = dict(zip(names, values, strict=True))
+    desk.keep_draft(request)
     try:
-        desk.submit(dict(zip(names, values, strict=True)))
+        desk.submit(request)
     except BadField as bad:
         return f'<p role="alert" data-field="{escape(bad.field)}">{escape(str(bad))}</p>'
     return ""
