@@ -24,7 +24,7 @@ export function note(kind, text) {
 }
 
 function noteBriefly(text) {
-  note("good", text);
+  brief.set(text, { key: text, kind: "good", text });
   setTimeout(() => brief.delete(text) && tell(), BRIEF);
 }
 
@@ -39,8 +39,7 @@ function current() {
   if (engine.state === "failed") found.push({ key: "failed", kind: "error", text: `The engine cannot start: ${engine.text}`, stays: true });
   if (last && !running && !queued) found.push(...ended(last));
   if (lostSince && Date.now() - lostSince >= LOST_AFTER) {
-    const words = "The connection to Easel is lost; trying again. What is being drawn goes on.";
-    found.push({ key: "lost", kind: "error", text: words, stays: true });
+    found.push({ key: "lost", kind: "error", text: "The connection to Easel is lost. Trying again…", stays: true });
   }
   return [...found, ...brief.values()].filter((each) => !closed.has(each.key));
 }
@@ -54,8 +53,14 @@ function ended(last) {
   return [{ key, kind: "plain", text: `Interrupted. ${kept}` }];
 }
 
+function dismiss(key) {
+  closed.add(key);
+  brief.delete(key);
+  tell();
+}
+
 function shownNote(each) {
-  const close = each.stays ? null : button("Close", () => closed.add(each.key) && brief.delete(each.key) | tell(), { icon: "close", kind: "small" });
+  const close = each.stays ? null : button("Close", () => dismiss(each.key), { icon: "close", kind: "small" });
   return h("div", { class: `note note-${each.kind}`, role: each.kind === "error" ? "alert" : "status" }, h("p", {}, sentence(each.text)), close);
 }
 

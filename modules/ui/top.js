@@ -16,10 +16,10 @@ function drawEngine() {
   setText(pill.lastChild, count ? `${words} · ${count} queued` : words);
   const rows = [["Device", about.device], ["Number format", about.number_format], ["Why", about.why]].filter(([, value]) => value);
   facts.replaceChildren(...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
-  drawWaiting(state);
 }
 
-function drawWaiting(state) {
+function drawWaiting() {
+  const { state } = live;
   const items = state.queued.map((job) => {
     const drop = button("Remove from the queue", () => ask("DELETE", `api/v1/jobs/${job.job}`), { icon: "close", kind: "small" });
     const many = job.pictures > 1 ? ` × ${job.pictures}` : "";
@@ -45,14 +45,21 @@ async function drawRefused() {
 whenPresent("#engine", (home) => home.replaceChildren(engine));
 whenPresent("#refused", (home) => home.replaceChildren(refused));
 
-let drawn = ""; // what the pill was last drawn from
+const drawn = {}; // what each part was last drawn from
+
+/** Draws a part when what it shows has changed: what is being pressed stays where it is. */
+function drawOnce(draw, ...shown) {
+  const now = JSON.stringify(shown);
+  if (drawn[draw.name] !== now) draw();
+  drawn[draw.name] = now;
+}
+
 let version; // of the list of checkpoints
 
 onLive(() => {
   const { engine: about, queued, queued_count: count, models } = live.state;
-  const now = JSON.stringify([live.connected, about, queued, count]);
-  if (now !== drawn) drawEngine();
-  drawn = now;
+  drawOnce(drawEngine, live.connected, about, count);
+  drawOnce(drawWaiting, queued, count);
   if (models.version === version || !live.connected) return;
   if (version !== undefined) document.querySelector("#models-changed")?.click();
   version = models.version;

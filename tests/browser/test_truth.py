@@ -4,6 +4,7 @@
 from playwright.sync_api import expect
 
 from tests import servers
+from tests.browser.visit import PATIENCE
 
 LONG = {"steps": 150, "batch_count": 20}
 
@@ -69,7 +70,7 @@ def test_a_waiting_job_can_be_taken_out_of_the_queue(visit):
     visit.wait_for_rest()
 
 
-def test_a_failed_picture_says_why_and_what_could_not_be_saved_can_be_saved_again(visit, studio):
+def test_a_picture_that_could_not_be_saved_is_shown_and_can_be_saved_again(visit, studio):
     day = studio.data / "outputs" / "txt2img-images"
     moved = day.rename(day.with_name("moved"))
     day.write_text("in the way")
@@ -81,6 +82,19 @@ def test_a_failed_picture_says_why_and_what_could_not_be_saved_can_be_saved_agai
     visit.page.get_by_role("button", name="Save again").click()
     expect(visit.page.locator(".says")).to_contain_text("txt2img-images/")
     expect(visit.note("could not be saved")).to_have_count(0)
+
+
+def test_the_engines_death_is_said_and_a_job_that_kills_it_twice_has_failed(visit, studio):
+    visit.ask_for("a red apple on the grass", **LONG)
+    visit.wait_for_drawing()
+    studio.engine().kill()
+    expect(visit.note("The engine stopped")).to_be_visible()
+    expect(visit.page.locator(".says")).to_contain_text("Second attempt", timeout=PATIENCE)
+    visit.wait_for_drawing()
+    studio.engine().kill()
+    expect(visit.note("Not drawn")).to_be_visible()
+    visit.note("Not drawn").get_by_role("button", name="Close").click()
+    expect(visit.note("Not drawn")).to_have_count(0)
 
 
 def test_a_lost_connection_is_said_and_found_again(browser, models, tmp_path):
@@ -97,5 +111,5 @@ def test_a_lost_connection_is_said_and_found_again(browser, models, tmp_path):
         expect(page.locator("#field-prompt textarea")).to_have_value("kept")
         page.locator("#field-steps input[type=number]").fill("5")
         page.locator("#generate").click()
-        expect(page.locator(".tile:not(.drawing)")).to_have_count(1, timeout=60_000)
+        expect(page.locator(".tile:not(.drawing)")).to_have_count(1, timeout=PATIENCE)
     page.close()
