@@ -4,6 +4,7 @@ It lives as long as the server that started it: when standard input ends, so doe
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import queue
@@ -116,6 +117,8 @@ def main(arguments: list[str]) -> None:
     options = parsed(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches every process of a terminal; the server decides
     logging.basicConfig(level=logging.WARNING, format="engine: %(message)s", stream=sys.stderr)
+    with contextlib.suppress(OSError):  # only Linux has it: when memory runs out, the engine is ended and not the server or the browser
+        Path("/proc/self/oom_score_adj").write_text("500")
     requests, answers = private_streams()
     inbox, outbox = Inbox(requests), Outbox(answers)  # before the slow imports: the server may die meanwhile
 

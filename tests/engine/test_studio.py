@@ -112,6 +112,7 @@ def test_other_number_formats_draw_nearly_the_same(precision: str, own: Studio, 
     coarse = Studio([folder], [], folder / "state", "cpu", precision)
     pictures = [numpy.asarray(Image.open(BytesIO(only_picture(recipe, studio)[0])), dtype=float) for studio in (own, coarse)]
     difference = abs(pictures[0] - pictures[1])
+    assert only_picture(recipe, coarse)[0] == only_picture(recipe, coarse)[0]
     assert 0 < difference.mean() < 4
     assert coarse.warm("eps.safetensors", "None", no_report).family.unet.dtype == getattr(torch, precision)
 
