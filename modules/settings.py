@@ -50,6 +50,10 @@ class Settings(BaseModel):
         return self.data_dir / "state"
 
     @property
+    def hashes(self) -> Path:
+        return self.state / "hashes.sqlite3"
+
+    @property
     def checkpoint_roots(self) -> list[Path]:
         return [self.models / "Stable-diffusion", *([self.ckpt_dir] if self.ckpt_dir else [])]
 

@@ -13,11 +13,9 @@ from modules.commands.options import add_fields, add_settings, fail, settings_of
 from modules.gallery.pictures import today
 from modules.gallery.writer import save
 from modules.jobs.messages import Message, Picture, Progress
-from modules.model_manager.choice import usable
-from modules.model_manager.hashes import short_hash
+from modules.model_manager.choice import recipe_for
 from modules.model_manager.library import scan
 from modules.recipe.fields import BadField, Recipe
-from modules.recipe.request import resolve
 from modules.settings import Settings
 
 OPTIONS = ["negative_prompt", "steps", "sampler", "schedule", "cfg_scale", "seed", "width", "height", "batch_size", "clip_skip", "vae"]
@@ -64,12 +62,7 @@ def _recipe(arguments: argparse.Namespace, settings: Settings) -> Recipe:
         if not times:
             raise BadField("width", f"Size: {arguments.size!r} is not like 512x512")
         request |= {"width": width, "height": height}
-    checkpoints = scan(settings.checkpoint_roots)
-    return resolve(
-        request,
-        find=lambda wanted: usable(checkpoints, wanted),
-        hash_of=lambda checkpoint: short_hash(checkpoint.path, settings.state / "hashes.sqlite3"),
-    )
+    return recipe_for(request, scan(settings.checkpoint_roots), settings.hashes)
 
 
 def _draw(recipe: Recipe, settings: Settings, folder: Path) -> tuple[list[dict[str, object]], dict[str, object]]:

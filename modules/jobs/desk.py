@@ -11,12 +11,10 @@ from instant_clip_tokenizer import Tokenizer
 from modules.gallery.pictures import Gallery
 from modules.jobs.queue import Job, Queue
 from modules.jobs.supervisor import Board, Supervisor
-from modules.model_manager.choice import usable
-from modules.model_manager.hashes import short_hash
+from modules.model_manager.choice import recipe_for, usable
 from modules.model_manager.library import Checkpoint, scan, scan_vaes
 from modules.recipe import prompt
 from modules.recipe.fields import Recipe
-from modules.recipe.request import resolve
 from modules.settings import Settings
 from modules.store import Store
 
@@ -83,11 +81,7 @@ class Desk:
 
     def resolve(self, request: Mapping[str, object]) -> Recipe:
         """The recipe for a request; BadField names the field that is wrong."""
-        return resolve(
-            request,
-            find=lambda wanted: usable(self.checkpoints(), wanted),
-            hash_of=lambda checkpoint: short_hash(checkpoint.path, self.settings.state / "hashes.sqlite3"),
-        )
+        return recipe_for(request, self.checkpoints(), self.settings.hashes)
 
     def submit(self, request: Mapping[str, object]) -> int:
         """Queue a request and return the job's id. BadField or QueueFull say why not."""

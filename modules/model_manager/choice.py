@@ -1,16 +1,25 @@
 """Which checkpoint draws: the one that was asked for, or the one a newcomer starts with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from modules.model_manager.hashes import short_hash
 from modules.model_manager.library import Checkpoint, find
+from modules.recipe.fields import Recipe
+from modules.recipe.request import resolve
 
 STARTER = "starter.safetensors"
 
 
-def usable(checkpoints: Sequence[Checkpoint], wanted: str) -> Checkpoint:
+def recipe_for(request: Mapping[str, object], checkpoints: Sequence[Checkpoint], hashes: Path) -> Recipe:
+    """The recipe for a request among these checkpoints, whose hashes are kept in `hashes`. BadField names the field that is wrong."""
+    return resolve(request, lambda wanted: usable(checkpoints, wanted, hashes), lambda found: short_hash(found.path, hashes))
+
+
+def usable(checkpoints: Sequence[Checkpoint], wanted: str, hashes: Path | None = None) -> Checkpoint:
     """The checkpoint called `wanted`; for "" the starter, or else the first that can be used. LookupError says what is wrong."""
     if wanted:
-        found = find(checkpoints, wanted)
+        found = find(checkpoints, wanted, hashes)
         if found.status != "ok":
             raise LookupError(f"{found.name} cannot be used: {found.reason}")
         return found
