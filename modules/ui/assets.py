@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 _HERE = Path(__file__).parent
+ICON = _HERE / "easel.svg"
 STYLES = ("frame.css", "form.css", "stage.css", "viewer.css")
 SCRIPTS = (
     *("dom", "words", "live", "pictures", "top", "viewer", "notes", "parameters"),

@@ -46,9 +46,11 @@ window.addEventListener("easel:filled", () => (document.querySelector("#form").i
 whenPresent("#form", (form) => {
   form.inert = !window.easelFilled;
   const helpOf = (node) => node.closest(".field")?.querySelector(".info-text")?.textContent ?? "";
-  const show = (event) => setText(help, helpOf(event.target));
-  form.addEventListener("focusin", show);
-  form.addEventListener("pointerover", show);
+  form.addEventListener("focusin", (event) => {
+    setText(help, helpOf(event.target));
+    event.target.setAttribute("aria-description", helpOf(event.target));
+  });
+  form.addEventListener("pointerover", (event) => setText(help, helpOf(event.target)));
   form.addEventListener("input", (event) => event.target.closest(".field.wrong")?.classList.remove("wrong"));
 });
 whenPresent("#press", (press) => press.prepend(help));

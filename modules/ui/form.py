@@ -35,8 +35,12 @@ def choice(name: str, choices: list[str] | None = None, **options: object) -> gr
 def changed(values: Mapping[str, object], names: tuple[str, ...]) -> str:
     """Which of `names` differ from their default, for a folded part's title: "clip skip 2"."""
     default = {name: getattr(DEFAULTS, name) for name in names}
-    differ = [f"{FIELDS[name][1].label.lower()} {values[name]}" for name in names if values.get(name) not in (None, "", default[name])]
-    return ", ".join(differ)
+    differ = [name for name in names if values.get(name) not in (None, "", default[name])]
+    return ", ".join(f"{_mid_sentence(FIELDS[name][1].label)} {values[name]}" for name in differ)
+
+
+def _mid_sentence(label: str) -> str:
+    return label if label.isupper() else label.lower()
 
 
 def _about(name: str) -> dict[str, object]:

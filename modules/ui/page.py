@@ -1,12 +1,15 @@
 """The page: the frame around the tabs, and what Gradio is told about it."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from modules.model_manager.library import Checkpoint
 from modules.recipe.fields import DEFAULTS
 from modules.ui import assets, form, text_to_image
+from modules.ui.sizes import native_size
 from modules.ui.text_to_image import FOLDED, QUIET, RAW, folded_title
 from modules.ui.theme import theme
 
@@ -20,7 +23,8 @@ _OWN = (*_ALWAYS_OWN, "steps", "sampler", "schedule", "clip_skip")
 
 def page_options() -> dict[str, object]:
     """What `gr.mount_gradio_app` takes besides the blocks: look, scripts, and none of Gradio's own furniture."""
-    return {"theme": theme(), "head": assets.head(), "footer_links": [], "run_history": False, "ssr_mode": False, "show_error": False}
+    own = {"theme": theme(), "head": assets.head(), "favicon_path": str(assets.ICON)}
+    return {**own, "footer_links": [], "run_history": False, "ssr_mode": False, "show_error": False}
 
 
 def build(desk: "Desk") -> gr.Blocks:
@@ -64,17 +68,17 @@ def _kept(desk: "Desk", chosen: object) -> str | None:
     return chosen if chosen in names else next(iter(names), None)
 
 
-def own_values(desk: "Desk", checkpoint: str | None) -> dict[str, object]:
-    """What changes in the form when `checkpoint` is chosen: its native size and what its description recommends."""
-    native = text_to_image.native_size(desk, checkpoint)
-    recommended = next((dict(model.defaults) for model in desk.checkpoints() if model.name == checkpoint), {})
-    always = {name: getattr(DEFAULTS, name) for name in _ALWAYS_OWN}
+def own_values(checkpoints: Sequence[Checkpoint], name: str | None) -> dict[str, object]:
+    """What changes in the form when a checkpoint is chosen: its native size and what its description recommends."""
+    native = native_size(checkpoints, name)
+    recommended = next((dict(model.defaults) for model in checkpoints if model.name == name), {})
+    always = {field: getattr(DEFAULTS, field) for field in _ALWAYS_OWN}
     own = {**always, "width": native, "height": native, **recommended}
-    return {name: own[name] for name in _OWN if name in own}
+    return {field: own[field] for field in _OWN if field in own}
 
 
 def _own_updates(desk: "Desk", checkpoint: str | None) -> list[object]:
-    own = own_values(desk, checkpoint)
+    own = own_values(desk.checkpoints(), checkpoint)
     return [own.get(name, gr.skip()) for name in _OWN]
 
 
@@ -84,6 +88,6 @@ def _filled(desk: "Desk", names: list[str]) -> list[object]:
     checkpoint = _kept(desk, draft.get("checkpoint"))
     left = {name: value for name, value in draft.items() if name in names}
     defaults = {name: getattr(DEFAULTS, name) for name in names}
-    values = {**defaults, **own_values(desk, checkpoint), **left, "checkpoint": _listed(desk, checkpoint)}
+    values = {**defaults, **own_values(desk.checkpoints(), checkpoint), **left, "checkpoint": _listed(desk, checkpoint)}
     values["seed"] = str(values["seed"])
     return [*(values[name] for name in names), gr.Accordion(label=folded_title(values), open=form.changed(values, FOLDED) != "")]

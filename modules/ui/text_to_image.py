@@ -12,7 +12,7 @@ from modules.recipe.catalogue import AUTOMATIC
 from modules.recipe.fields import BadField
 from modules.ui import form
 from modules.ui.examples import EXAMPLES
-from modules.ui.sizes import PRESETS, preset
+from modules.ui.sizes import PRESETS, native_size, preset
 
 if TYPE_CHECKING:
     from modules.jobs.desk import Desk
@@ -87,12 +87,7 @@ def _seed_and_batch() -> Fields:
 
 
 def _preset(desk: "Desk", name: str, checkpoint: str | None) -> tuple[int, int]:
-    return preset(name, native_size(desk, checkpoint))
-
-
-def native_size(desk: "Desk", checkpoint: str | None) -> int:
-    """The side in pixels that the checkpoint was trained at; 512 when there is no such checkpoint."""
-    return next((model.native_size for model in desk.checkpoints() if model.name == checkpoint and model.native_size), 512)
+    return preset(name, native_size(desk.checkpoints(), checkpoint))
 
 
 def _submit(desk: "Desk", names: list[str], *values: object) -> str:

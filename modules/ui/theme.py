@@ -40,7 +40,7 @@ _COLOURS = {  # variable: (light, dark)
     "loader_color": ("*primary_600", "*primary_400"),
     "link_text_color": ("*primary_700", "*primary_300"),
     "button_primary_background_fill": ("*primary_600", "*primary_600"),
-    "button_primary_background_fill_hover": ("*primary_700", "*primary_500"),
+    "button_primary_background_fill_hover": ("*primary_700", "*primary_700"),
     "button_primary_border_color": ("*primary_600", "*primary_600"),
     "button_primary_text_color": ("#ffffff", "#ffffff"),
     "button_secondary_background_fill": ("*neutral_200", "*neutral_800"),
