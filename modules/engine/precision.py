@@ -46,11 +46,11 @@ def choose(wanted: str, device: torch.device, shape: UNetShape, side: int, cache
     Measured times are kept in the JSON file `cache`, by CPU, torch and network.
     """
     if wanted != "auto":
-        return NumberFormat(wanted, f"{wanted} was asked for with --precision")
+        return NumberFormat(wanted, f"{wanted}: asked for with --precision")
     if device.type == "cuda":
-        return NumberFormat("float16", "float16 is the fastest format of every CUDA device")
+        return NumberFormat("float16", "float16: the fastest format of every CUDA device")
     if device.type != "cpu":
-        return NumberFormat("float32", f"float32 is the safe format on {device.type}")
+        return NumberFormat("float32", f"float32: the safe format on {device.type}")
     key = f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {shape.channels} at {min(side, LARGEST_SIDE)}"
     known = _read(cache)
     if key not in known:

@@ -80,6 +80,15 @@ def test_any_multiple_of_8_can_be_drawn(width: int, height: int, studio: Studio,
     assert image.mode == "RGB"
 
 
+def test_a_size_that_the_autoencoder_does_not_divide_is_refused(tmp_path: Path, recipe: Recipe) -> None:
+    coarse = replace(SMALL, vae=replace(SMALL.vae, channels=(32, 32, 32, 32, 64)))
+    write_checkpoint(tmp_path / "eps.safetensors", coarse)
+    studio = Studio([tmp_path], [], tmp_path, "cpu", "float32")
+    with pytest.raises(CannotDraw, match="multiples of 16"):
+        drawn(replace(recipe, width=72), studio)
+    assert Image.open(io.BytesIO(drawn(replace(recipe, width=80), studio)[0])).size == (80, 64)
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_sampler_draws_on_every_schedule(sampler: str, schedule: str, studio: Studio, recipe: Recipe) -> None:

@@ -81,7 +81,7 @@ def test_automatic_finds_a_vae_named_like_the_checkpoint(own: Studio, folder: Pa
     [
         ({"checkpoint": "epps"}, "did you mean eps.safetensors"),
         ({"checkpoint": "broken.safetensors"}, "broken.safetensors cannot be used"),
-        ({"vae": "nothing.pt"}, "there is no nothing.pt"),
+        ({"vae": "nothing.pt"}, "nothing.pt"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(change: dict[str, str], reason: str, own: Studio, folder: Path, recipe: Recipe) -> None:

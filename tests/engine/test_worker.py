@@ -101,7 +101,7 @@ def test_a_whole_conversation(engine: Engine, recipe: Recipe) -> None:
     engine.tell(Load("eps.safetensors"))
     assert engine.hears(Loaded, checkpoint="eps.safetensors").problem == ""
     engine.tell(Load("none.safetensors"))
-    assert "there is no none.safetensors" in engine.hears(Loaded, checkpoint="none.safetensors").problem
+    assert "none.safetensors" in engine.hears(Loaded, checkpoint="none.safetensors").problem
 
     engine.tell(Run(1, 2, recipe))
     done = engine.hears(Done, job=1, attempt=2)

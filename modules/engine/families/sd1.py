@@ -12,6 +12,7 @@ from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from modules.engine import text
 from modules.engine.families.sd1_names import text_name, unet_name, vae_name
+from modules.engine.stop import CannotDraw
 from modules.engine.strips import in_strips
 from modules.engine.weights import Reader, fill
 from modules.model_manager.architecture import Architecture, TextShape, UNetShape, VaeShape
@@ -32,8 +33,10 @@ class StableDiffusion1:
     sigmas: SigmaTable
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        """(C, H, W) of the latent of a picture of this size in pixels."""
+        """(C, H, W) of the latent of a picture of this size in pixels. CannotDraw for a size that the autoencoder does not divide."""
         factor = self.architecture.vae.factor
+        if width % factor or height % factor:
+            raise CannotDraw(f"Size: this checkpoint draws multiples of {factor} pixels only, {width}x{height} is none")
         return self.architecture.vae.latent_channels, height // factor, width // factor
 
     def encode(self, chunks: Sequence[Chunk], clip_skip: int) -> Tensor:
@@ -41,7 +44,7 @@ class StableDiffusion1:
         return text.encode(self.text, chunks, clip_skip)
 
     def denoiser(self, conditionings: Sequence[Tensor]) -> Denoise:
-        """A denoise that answers for each conditioning in turn: (B, C, H, W) -> (len(conditionings) x B, C, H, W), float32.
+        """A denoise of one picture that answers for each conditioning in turn: (1, C, H, W) -> (len(conditionings), C, H, W), float32.
 
         Conditionings of one length go through the network together.
         """
