@@ -21,9 +21,9 @@ from modules.training.grammar import asked, caption, compact, tokens, with_noise
 from modules.training.helper import helped
 from modules.training.loop import Budget, Trainer, apply_rate, follow, generators, learning_rate, save, sheet, train
 
-CHANNELS = (96, 192, 192)
+CHANNELS = (64, 128, 256)
 HEADS = 8
-BATCH = 32
+BATCH = 16
 PEAK_RATE = 1e-3
 WARM_UP = 150
 DECAY_FROM = 0.35
@@ -167,13 +167,14 @@ def sample(network: UNet2DConditionModel, context: Tensor, empty: Tensor, noise:
     return x
 
 
-def trainer(kept: Cache, show: Callable[[Tensor], Tensor], seed: int = 3, channels: tuple[int, ...] = CHANNELS, batch: int = BATCH,
-            compiled: bool = True) -> Trainer:
+def trainer(
+    kept: Cache, show: Callable[[Tensor], Tensor], seed: int = 3, channels: tuple[int, ...] = CHANNELS, batch: int = BATCH
+) -> Trainer:
     """`show` decodes normalised latents, for the sample grid."""
     torch.manual_seed(seed)
     network = build(channels, kept.context.shape[-1])
     ema = deepcopy(network).requires_grad_(False).eval()
-    optimiser, update = updater(network, kept, seed, batch, compiled)
+    optimiser, update = updater(network, kept, seed, batch)
 
     def step(number: int, fraction: float) -> dict[str, float]:
         values = update(number, number, fraction)
@@ -192,9 +193,8 @@ def trainer(kept: Cache, show: Callable[[Tensor], Tensor], seed: int = 3, channe
 Update = Callable[[int, int, float], dict[str, float]]
 
 
-def updater(network: UNet2DConditionModel, kept: Cache, seed: int, batch: int, compiled: bool) -> tuple[torch.optim.Optimizer, Update]:
+def updater(network: UNet2DConditionModel, kept: Cache, seed: int, batch: int) -> tuple[torch.optim.Optimizer, Update]:
     """An optimiser and its update(number, warm, fraction): one batch's descent, `warm` steps after the optimiser's start."""
-    fast = torch.compile(network) if compiled else network
     optimiser = torch.optim.AdamW(network.parameters(), PEAK_RATE, (0.9, 0.99), weight_decay=1e-2, fused=True)
     alpha = alphas()
 
@@ -203,7 +203,7 @@ def updater(network: UNet2DConditionModel, kept: Cache, seed: int, batch: int, c
         latents, context = batch_of(kept, rng, random, batch)
         rate = apply_rate(optimiser, PEAK_RATE, learning_rate(fraction, warm, WARM_UP, DECAY_FROM))
         noise = torch.randn(latents.shape, generator=random)
-        total = loss(fast, latents, context, timesteps(random, batch), noise, alpha)
+        total = loss(network, latents, context, timesteps(random, batch), noise, alpha)
         total.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()

@@ -26,7 +26,6 @@ def _descend(
     network: UNet2DConditionModel,
     kept: "Cache",
     batch: int,
-    compiled: bool,
     spent: "Synchronized[float]",
     steps: "Synchronized[int]",
 ) -> None:
@@ -38,7 +37,7 @@ def _descend(
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    _, update = updater(network, kept, SEED, batch, compiled)
+    _, update = updater(network, kept, SEED, batch)
     started = steps.value
     parent = parent_process()
     while spent.value < 1 and parent is not None and parent.is_alive():
@@ -47,7 +46,7 @@ def _descend(
 
 
 @contextmanager
-def helped(training: Trainer, kept: "Cache", compiled: bool = True) -> Iterator[None]:
+def helped(training: Trainer, kept: "Cache") -> Iterator[None]:
     """While inside, a helper trains `training`'s network too. Its steps are logged as `helper`; it ends with the block."""
     spawn = torch.multiprocessing.get_context("spawn")
     spent, steps = spawn.Value("d", 0.0), spawn.Value("q", training.done)
@@ -59,7 +58,7 @@ def helped(training: Trainer, kept: "Cache", compiled: bool = True) -> Iterator[
         return own(number, fraction) | {"helper": float(steps.value)}
 
     training.step = step
-    process = spawn.Process(target=_descend, args=(network, kept, training.batch, compiled, spent, steps), daemon=True)
+    process = spawn.Process(target=_descend, args=(network, kept, training.batch, spent, steps), daemon=True)
     process.start()
     try:
         yield

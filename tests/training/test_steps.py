@@ -30,7 +30,7 @@ def makers(icons: Path, kept: denoiser.Cache) -> dict[str, Callable[[], Trainer]
     return {
         "autoencoder": lambda: autoencoder.trainer(icons, channels=TINY, batch=4),
         "clip": lambda: clip.trainer(icons, width=64, layers=1, batch=16),
-        "denoiser": lambda: denoiser.trainer(kept, lambda latents: latents[:, :3], channels=(32, 64), batch=8, compiled=False),
+        "denoiser": lambda: denoiser.trainer(kept, lambda latents: latents[:, :3], channels=(32, 64), batch=8),
     }
 
 
@@ -68,7 +68,7 @@ def test_a_helper_trains_the_same_weights_and_ends(makers: dict[str, Callable[[]
     training = makers["denoiser"]()
     training.step = lambda number, fraction: {}  # so that only the helper changes anything
     before = [parameter.detach().clone() for parameter in training.networks["network"].parameters()]
-    with helped(training, kept, compiled=False):
+    with helped(training, kept):
         deadline = time.monotonic() + 120
         while training.step(0, 0.5)["helper"] < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
