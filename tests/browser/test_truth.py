@@ -1,10 +1,6 @@
-"""The page is a viewer of the server's state: interrupting, reloading, second tabs and lost connections."""
-
+"""The page is a viewer of the server's state: interrupting, reloading, second tabs."""
 
 from playwright.sync_api import expect
-
-from tests import servers
-from tests.browser.visit import PATIENCE
 
 LONG = {"steps": 150, "batch_count": 20}
 
@@ -68,48 +64,3 @@ def test_a_waiting_job_can_be_taken_out_of_the_queue(visit):
     visit.page.keyboard.press("Escape")
     visit.page.keyboard.press("Escape")
     visit.wait_for_rest()
-
-
-def test_a_picture_that_could_not_be_saved_is_shown_and_can_be_saved_again(visit, studio):
-    day = studio.data / "outputs" / "txt2img-images"
-    moved = day.rename(day.with_name("moved"))
-    day.write_text("in the way")
-    visit.ask_for("a fox in the snow", steps=5)
-    expect(visit.page.locator(".says")).to_contain_text("Not saved")
-    assert visit.page.locator(".frame img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 128
-    day.unlink()
-    moved.rename(day)
-    visit.page.get_by_role("button", name="Save again").click()
-    expect(visit.page.locator(".says")).to_contain_text("txt2img-images/")
-    expect(visit.note("could not be saved")).to_have_count(0)
-
-
-def test_the_engines_death_is_said_and_a_job_that_kills_it_twice_has_failed(visit, studio):
-    visit.ask_for("a red apple on the grass", **LONG)
-    visit.wait_for_drawing()
-    studio.engine().kill()
-    expect(visit.note("The engine stopped")).to_be_visible()
-    expect(visit.page.locator(".says")).to_contain_text("Second attempt", timeout=PATIENCE)
-    visit.wait_for_drawing()
-    studio.engine().kill()
-    expect(visit.note("Not drawn")).to_be_visible()
-    visit.note("Not drawn").get_by_role("button", name="Close").click()
-    expect(visit.note("Not drawn")).to_have_count(0)
-
-
-def test_a_lost_connection_is_said_and_found_again(browser, models, tmp_path):
-    page = browser.new_page()
-    with servers.started(tmp_path, models=models) as first:
-        port = first.url.rsplit(":", 1)[1]
-        page.goto(first.url)
-        page.wait_for_selector("#field-prompt textarea")
-        page.locator("#field-prompt textarea").fill("kept")
-        page.wait_for_timeout(1000)
-    expect(page.locator(".note", has_text="connection to Easel is lost")).to_be_visible(timeout=10_000)
-    with servers.started(tmp_path, f"--port={port}", models=models):
-        expect(page.locator(".note", has_text="connection to Easel is lost")).to_be_hidden(timeout=20_000)
-        expect(page.locator("#field-prompt textarea")).to_have_value("kept")
-        page.locator("#field-steps input[type=number]").fill("5")
-        page.locator("#generate").click()
-        expect(page.locator(".tile:not(.drawing)")).to_have_count(1, timeout=PATIENCE)
-    page.close()
