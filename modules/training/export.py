@@ -79,6 +79,7 @@ def write(weights: Weights, words: dict[str, object], output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_suffix(".part")
     save_file(weights, temporary, metadata={"format": "pt"})
+    temporary.chmod(0o644)  # safetensors writes for the owner alone
     beside = output.with_suffix(".yaml")
     beside.with_suffix(".yaml.part").write_text(yaml.safe_dump(words, sort_keys=False))
     os.replace(beside.with_suffix(".yaml.part"), beside)
