@@ -156,8 +156,9 @@ class Supervisor:
                 self.wake()
                 if self._preload and not self.board.running:
                     self._send(Load(self._preload))
-            case Loading() if not job:
-                self._show(state="loading", text=f"loading {message.checkpoint}… {message.fraction:.0%}")
+            case Loading():
+                text = f"loading {message.checkpoint}… {message.fraction:.0%}"
+                self._show(text=text) if job else self._show(state="loading", text=text)
             case Loaded() if not job:
                 self._show(state="ready", text=message.problem or "ready")
 
