@@ -6,7 +6,7 @@ import { duration } from "./words.js";
 
 const KEY = "easel:rates";
 const rates = JSON.parse(localStorage.getItem(KEY) ?? "{}"); // checkpoint and sampler -> seconds for a pixel and a step
-const isMac = /mac|iphone|ipad/i.test(navigator.platform);
+const keys = matchMedia("(hover: none)").matches ? null : /mac/i.test(navigator.platform) ? "⌘ Enter" : "Ctrl Enter";
 const measured = new Set(); // jobs
 const loaded = new Set(); // jobs that a checkpoint was loaded for: their time says little about the next
 
@@ -29,7 +29,7 @@ function measure(last) {
 export function showEstimate() {
   const rate = rates[`${stem(valueOf("checkpoint"))} ${valueOf("sampler")}`];
   const work = ["width", "height", "steps", "batch_size", "batch_count"].reduce((product, field) => product * Number(valueOf(field)), 1);
-  const hint = [isMac ? "⌘ Enter" : "Ctrl Enter", rate && work ? `~ ${duration(rate * work)}` : null];
+  const hint = [keys, rate && work ? `~ ${duration(rate * work)}` : null];
   const generate = document.querySelector("#generate");
   if (generate) generate.dataset.hint = hint.filter(Boolean).join(" · ");
 }

@@ -132,5 +132,9 @@ function drawTold() {
 
 onLive(draw);
 
-// Whoever asks for a picture wants to see it: the stage follows what is drawn.
-document.addEventListener("click", (event) => event.target.closest("#generate") && choose(null), true);
+// Whoever asks for a picture wants to see it: the stage follows what is drawn, and comes into sight where it stands above the form.
+document.addEventListener("click", (event) => {
+  if (!event.target.closest("#generate")) return;
+  choose(null);
+  if (innerWidth < 1100) document.querySelector("#stage").scrollIntoView({ behavior: "smooth" });
+}, true);

@@ -39,9 +39,9 @@ def models(tmp_path_factory):
     return models
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def studio(browser, models, tmp_path_factory):
-    """A server of the module's own."""
+    """The server that is visited, without a picture at first."""
     with servers.started(tmp_path_factory.mktemp("data"), models=models) as server:
         yield server
 

@@ -35,6 +35,10 @@ def test_progress_and_preview_move_until_the_picture_is_there_with_its_file(visi
     assert parameters.startswith("a sailboat on the sea\nSteps: 60,") and "Seed: 7," in parameters
     visit.page.locator(".parameters summary").click()
     expect(visit.page.locator(".parameters-text")).to_have_text(parameters)
+    visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visit.page.get_by_role("button", name="Copy").click()
+    expect(visit.page.get_by_role("button", name="Copied")).to_be_visible()
+    assert visit.page.evaluate("navigator.clipboard.readText()") == parameters
 
 
 def test_generate_never_locks_and_two_presses_make_two_jobs(visit):

@@ -3,6 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.visit import PATIENCE
+
 _CONTRASTS = """() => {
   const channels = (text) => text.match(/[\\d.]+/g).map(Number);
   const light = (rgb) => rgb.slice(0, 3).map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
@@ -68,10 +70,12 @@ def test_a_checkpoint_brings_its_own_size_and_presets_follow_it(visit):
     expect(visit.box("height")).to_have_value("64")
     visit.type(prompt="a tree", steps=4, batch_count=1)
     visit.generate()
-    expect(visit.page.locator(".says")).to_contain_text("96 × 64")
+    expect(visit.page.locator(".says")).to_contain_text("96 × 64 · seed", timeout=PATIENCE)
     choose("starter.safetensors")
     expect(visit.box("width")).to_have_value("128")
     expect(visit.box("height")).to_have_value("128")
+    visit.ask_for("a tree", steps=4)
+    expect(visit.page.locator(".says")).to_contain_text("128 × 128 · seed", timeout=PATIENCE)
 
 
 def test_refused_files_are_shown_with_their_reason_and_new_ones_found(visit, models):

@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests import servers
-from tests.browser.visit import PATIENCE
+from tests.browser.visit import PATIENCE, Visit
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +46,20 @@ def test_the_engines_death_is_said_and_a_job_that_kills_it_twice_has_failed(visi
     expect(visit.note("Not drawn")).to_have_count(0)
 
 
-def test_a_lost_connection_is_said_and_found_again(browser, models, tmp_path):
+def test_a_lost_connection_is_said_and_found_again(browser, studio, models):
     page = browser.new_page()
-    with servers.started(tmp_path, models=models) as first:
-        port = first.url.rsplit(":", 1)[1]
-        page.goto(first.url)
-        page.wait_for_selector("#field-prompt textarea")
-        page.locator("#field-prompt textarea").fill("kept")
-        page.wait_for_timeout(1000)
-    expect(page.locator(".note", has_text="connection to Easel is lost")).to_be_visible(timeout=10_000)
-    with servers.started(tmp_path, f"--port={port}", models=models):
-        expect(page.locator(".note", has_text="connection to Easel is lost")).to_be_hidden(timeout=20_000)
-        expect(page.locator("#field-prompt textarea")).to_have_value("kept")
-        page.locator("#field-steps input[type=number]").fill("5")
-        page.locator("#generate").click()
-        expect(page.locator(".tile:not(.drawing)")).to_have_count(1, timeout=PATIENCE)
+    page.goto(studio.url)
+    visit = Visit(page, studio.url).ready()
+    visit.type(prompt="kept")
+    page.wait_for_timeout(1000)
+    before = visit.count()
+    studio.process.terminate()
+    expect(visit.note("connection to Easel is lost")).to_be_visible(timeout=10_000)
+    studio.process.wait()
+    port = studio.url.rsplit(":", 1)[1]
+    with servers.started(studio.data, f"--port={port}", models=models):
+        expect(visit.note("connection to Easel is lost")).to_be_hidden(timeout=20_000)
+        expect(visit.box("prompt")).to_have_value("kept")
+        visit.ask_for("found", steps=5)
+        visit.wait_for_count(before + 1)
     page.close()
