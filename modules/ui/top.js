@@ -68,6 +68,7 @@ onLive(() => {
 
 // A fold in the top bar closes like a menu: by Escape, or by pressing elsewhere.
 document.addEventListener("click", (event) => {
+  if (!event.isTrusted) return; // the page's own presses are nobody's wish
   for (const fold of [engine, refused]) if (!fold.contains(event.target)) fold.open = false;
 });
 for (const fold of [engine, refused]) {
