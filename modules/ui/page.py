@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from modules.model_manager.library import Checkpoint
+from modules.recipe.catalogue import AUTOMATIC
 from modules.recipe.fields import DEFAULTS
 from modules.ui import assets, form, text_to_image
 from modules.ui.sizes import native_size
-from modules.ui.text_to_image import FOLDED, QUIET, RAW, folded_title
+from modules.ui.text_to_image import FOLDED, QUIET, RAW, folded_title, vae_choices
 from modules.ui.theme import theme
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ def build(desk: "Desk") -> gr.Blocks:
         models_changed = gr.Button("Show the checkpoints there are", elem_id="models-changed", elem_classes="behind")
 
         own = [fields[name] for name in _OWN]
-        refresh.click(partial(_refreshed, desk), checkpoint, checkpoint, **RAW)
-        models_changed.click(partial(_listed, desk), checkpoint, checkpoint, **RAW)
+        lists = [checkpoint, fields["vae"]]
+        refresh.click(partial(_refreshed, desk), lists, [*lists, *own], **RAW)
+        models_changed.click(partial(_listed, desk), lists, [*lists, *own], **RAW)
         checkpoint.input(partial(_own_updates, desk), checkpoint, own, **RAW)
         filled = page.load(partial(_filled, desk, list(fields)), None, [*fields.values(), more], **RAW)
         filled.then(None, js="() => { window.easelFilled = true; window.dispatchEvent(new Event('easel:filled')); }", **QUIET)
@@ -53,19 +55,22 @@ def usable(desk: "Desk") -> list[str]:
     return [model.name for model in desk.checkpoints() if model.status == "ok"]
 
 
-def _refreshed(desk: "Desk", chosen: str | None) -> gr.Dropdown:
-    desk.refresh_checkpoints()
-    return _listed(desk, chosen)
-
-
-def _listed(desk: "Desk", chosen: object) -> gr.Dropdown:
-    return gr.Dropdown(usable(desk), value=_kept(desk, chosen))
-
-
 def _kept(desk: "Desk", chosen: object) -> str | None:
     """`chosen` while it can still draw, or else the first that can."""
     names = usable(desk)
     return chosen if chosen in names else next(iter(names), None)
+
+
+def _refreshed(desk: "Desk", chosen: str | None, vae: str | None) -> list[object]:
+    desk.refresh_checkpoints()
+    return _listed(desk, chosen, vae)
+
+
+def _listed(desk: "Desk", chosen: str | None, vae: str | None) -> list[object]:
+    """The lists of checkpoints and VAEs, and what changes in the form if another checkpoint is chosen now."""
+    kept = _kept(desk, chosen)
+    own = [gr.skip()] * len(_OWN) if kept == chosen else _own_updates(desk, kept)
+    return [gr.Dropdown(usable(desk), value=kept), _vaes(desk, vae), *own]
 
 
 def own_values(checkpoints: Sequence[Checkpoint], name: str | None) -> dict[str, object]:
@@ -83,11 +88,20 @@ def _own_updates(desk: "Desk", checkpoint: str | None) -> list[object]:
 
 
 def _filled(desk: "Desk", names: list[str]) -> list[object]:
-    """The form as it was left, or as the first checkpoint likes it."""
-    draft = desk.draft()
-    checkpoint = _kept(desk, draft.get("checkpoint"))
-    left = {name: value for name, value in draft.items() if name in names}
-    defaults = {name: getattr(DEFAULTS, name) for name in names}
-    values = {**defaults, **own_values(desk.checkpoints(), checkpoint), **left, "checkpoint": _listed(desk, checkpoint)}
+    """The form as it was left, or as the checkpoint likes it where that is another one now."""
+    left = {name: value for name, value in desk.draft().items() if name in names}
+    checkpoint = _kept(desk, left.get("checkpoint"))
+    own = own_values(desk.checkpoints(), checkpoint)
+    typed = {**own, **left} if left.get("checkpoint") == checkpoint else {**left, **own}
+    values = {**{name: getattr(DEFAULTS, name) for name in names}, **typed}
     values["seed"] = str(values["seed"])
-    return [*(values[name] for name in names), gr.Accordion(label=folded_title(values), open=form.changed(values, FOLDED) != "")]
+    chosen = {"checkpoint": gr.Dropdown(usable(desk), value=checkpoint), "vae": _vaes(desk, values["vae"])}
+    return [
+        *({**values, **chosen}[name] for name in names),
+        gr.Accordion(label=folded_title(values), open=form.changed(values, FOLDED) != ""),
+    ]
+
+
+def _vaes(desk: "Desk", chosen: object) -> gr.Dropdown:
+    known = vae_choices(desk)
+    return gr.Dropdown(known, value=chosen if chosen in known else AUTOMATIC)

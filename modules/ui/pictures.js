@@ -40,6 +40,7 @@ async function load() {
   const joint = pictures.list.findIndex((picture) => picture.id === newest.at(-1)?.id);
   pictures.complete = newest.length < PAGE || (joint >= 0 && pictures.complete);
   pictures.list = joint < 0 ? newest : [...newest, ...pictures.list.slice(joint + 1)];
+  if (!pictures.list.some((picture) => picture.id === pictures.chosen)) pictures.chosen = null;
   pictures.loaded = true;
   tell();
 }

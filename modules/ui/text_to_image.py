@@ -33,7 +33,7 @@ def build(desk: "Desk", checkpoint: gr.Dropdown) -> tuple[Fields, gr.Accordion]:
             fields = {"checkpoint": checkpoint, **_prompts(), **_size(desk, checkpoint), **_drawing(), **_seed_and_batch()}
             with gr.Accordion("More", open=False, elem_id="more") as more, gr.Row(elem_classes="pair"):
                 fields["clip_skip"] = form.slider("clip_skip", min_width=0)
-                fields["vae"] = form.choice("vae", list(dict.fromkeys((AUTOMATIC, "None", *desk.vaes()))), min_width=0)
+                fields["vae"] = form.choice("vae", vae_choices(desk), min_width=0)
             with gr.Column(elem_id="press", min_width=0):
                 problem = gr.HTML("", elem_id="problem", apply_default_css=False, padding=False)
                 generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
@@ -88,6 +88,11 @@ def _seed_and_batch() -> Fields:
 
 def _preset(desk: "Desk", name: str, checkpoint: str | None) -> tuple[int, int]:
     return preset(name, native_size(desk.checkpoints(), checkpoint))
+
+
+def vae_choices(desk: "Desk") -> list[str]:
+    """What can be chosen as VAE: what fits, the checkpoint's own, or a file."""
+    return list(dict.fromkeys((AUTOMATIC, "None", *desk.vaes())))
 
 
 def _submit(desk: "Desk", names: list[str], *values: object) -> str:

@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.visit import PATIENCE
+from tests.checkpoints import write_checkpoint
 
 _CONTRASTS = """() => {
   const channels = (text) => text.match(/[\\d.]+/g).map(Number);
@@ -56,12 +57,13 @@ def test_nothing_of_gradios_own_furniture_is_left(visit):
     assert visit.page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('gradio'))") == []
 
 
-def test_a_checkpoint_brings_its_own_size_and_presets_follow_it(visit):
-    def choose(name):
-        visit.box("checkpoint").click()
-        visit.page.get_by_role("option", name=name).click()
+def choose(visit, checkpoint):
+    visit.box("checkpoint").click()
+    visit.page.get_by_role("option", name=checkpoint).click()
 
-    choose("tiny.safetensors")
+
+def test_a_checkpoint_brings_its_own_size_and_presets_follow_it(visit):
+    choose(visit, "tiny.safetensors")
     expect(visit.box("width")).to_have_value("64")
     visit.page.locator("#presets").get_by_role("button", name="2:3", exact=True).click()
     expect(visit.box("height")).to_have_value("96")
@@ -71,7 +73,7 @@ def test_a_checkpoint_brings_its_own_size_and_presets_follow_it(visit):
     visit.type(prompt="a tree", steps=4, batch_count=1)
     visit.generate()
     expect(visit.page.locator(".says")).to_contain_text("96 × 64 · seed", timeout=PATIENCE)
-    choose("starter.safetensors")
+    choose(visit, "starter.safetensors")
     expect(visit.box("width")).to_have_value("128")
     expect(visit.box("height")).to_have_value("128")
     visit.ask_for("a tree", steps=4)
@@ -88,8 +90,14 @@ def test_refused_files_are_shown_with_their_reason_and_new_ones_found(visit, mod
     visit.page.get_by_role("button", name="Look for checkpoints again").click()
     expect(visit.page.locator("#refused summary")).to_have_text("2 refused")
     broken.unlink()
+    other = write_checkpoint(models / "Stable-diffusion" / "zebra.safetensors")
     visit.page.get_by_role("button", name="Look for checkpoints again").click()
     expect(visit.page.locator("#refused summary")).to_have_text("1 refused")
+    choose(visit, "zebra.safetensors")
+    other.unlink()
+    visit.page.get_by_role("button", name="Look for checkpoints again").click()
+    expect(visit.box("checkpoint")).to_have_value("starter.safetensors")
+    expect(visit.box("width")).to_have_value("128")
 
 
 def test_a_fold_says_what_differs_from_its_default(visit):
