@@ -95,11 +95,9 @@ def _filled(desk: "Desk", names: list[str]) -> list[object]:
     typed = {**own, **left} if left.get("checkpoint") == checkpoint else {**left, **own}
     values = {**{name: getattr(DEFAULTS, name) for name in names}, **typed}
     values["seed"] = str(values["seed"])
-    chosen = {"checkpoint": gr.Dropdown(usable(desk), value=checkpoint), "vae": _vaes(desk, values["vae"])}
-    return [
-        *({**values, **chosen}[name] for name in names),
-        gr.Accordion(label=folded_title(values), open=form.changed(values, FOLDED) != ""),
-    ]
+    fold = gr.Accordion(label=folded_title(values), open=form.changed(values, FOLDED) != "")
+    lists = {"checkpoint": gr.Dropdown(usable(desk), value=checkpoint), "vae": _vaes(desk, values["vae"])}
+    return [*({**values, **lists}[name] for name in names), fold]
 
 
 def _vaes(desk: "Desk", chosen: object) -> gr.Dropdown:
