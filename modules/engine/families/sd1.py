@@ -78,6 +78,7 @@ def load(architecture: Architecture, reader: Reader, dtype: torch.dtype, device:
         encoder = CLIPTextModel(CLIPTextConfig(**text_config(architecture.text)))
     fill(encoder, text_name, reader, dtype, device, channels_last=False)
     encoder.embeddings.position_ids = torch.arange(architecture.text.positions, device=device)[None]
+    in_strips(unet)
     fill(unet, lambda name: unet_name(name, architecture.unet), reader, dtype, device, channels_last=dtype == torch.bfloat16)
     vae = load_vae(architecture.vae, VAE, reader, dtype, device)
     return StableDiffusion1(architecture, unet, vae, encoder, scaled_linear())
