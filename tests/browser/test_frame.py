@@ -104,6 +104,7 @@ def test_a_fold_says_what_differs_from_its_default(visit):
     fold = visit.page.locator("#more > button")
     expect(fold).to_contain_text("More")
     fold.click()
+    visit.page.wait_for_timeout(500)  # Gradio draws what was folded only now, and sets its values once more
     visit.type(clip_skip=2)
     expect(fold).to_contain_text("More · clip skip 2")
     visit.type(clip_skip=1)
