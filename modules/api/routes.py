@@ -87,7 +87,7 @@ def _add_pictures(routes: APIRouter, desk: Desk) -> None:
     @routes.post("/pictures/{id}/save")
     def save(id: int) -> dict[str, object]:
         try:
-            return _shown(desk.gallery.save_again(id))
+            return _shown(desk.save_again(id))
         except LookupError as error:
             raise HTTPException(404, str(error)) from None
 

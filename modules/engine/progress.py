@@ -22,6 +22,7 @@ class Reporter:
     def __init__(self, recipe: Recipe, emit: Emit) -> None:
         self._recipe, self._emit = recipe, emit
         self._drawing_since: float | None = None
+        self._at, self._drawn = (0, 0), 0  # where the job stands, and how many steps were really drawn on the way
         self._next_preview = self._next_loading = 0.0
 
     def phase(self, phase: str, picture: int = 0, step: int = 0) -> None:
@@ -29,6 +30,9 @@ class Reporter:
         if phase == "draw" and self._drawing_since is None:
             self._drawing_since = time.monotonic()
         steps, pictures = self._recipe.steps, len(self._recipe.seeds)
+        if self._at[0] == picture:
+            self._drawn += step - self._at[1]
+        self._at = picture, step
         self._emit(Progress(0, 0, picture, pictures, step, steps, phase, self._seconds_left(picture * steps + step)))
 
     def loading(self, fraction: float) -> None:
@@ -48,6 +52,6 @@ class Reporter:
 
     def _seconds_left(self, done: int) -> float | None:
         """At the speed so far, decoding included once a picture is decoded."""
-        if self._drawing_since is None or not done:
+        if self._drawing_since is None or not self._drawn:
             return None
-        return (time.monotonic() - self._drawing_since) / done * (self._recipe.steps * len(self._recipe.seeds) - done)
+        return (time.monotonic() - self._drawing_since) / self._drawn * (self._recipe.steps * len(self._recipe.seeds) - done)

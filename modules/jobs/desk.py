@@ -8,7 +8,7 @@ from functools import cached_property
 
 from instant_clip_tokenizer import Tokenizer
 
-from modules.gallery.pictures import Gallery
+from modules.gallery.pictures import Entry, Gallery
 from modules.jobs.queue import Job, Queue
 from modules.jobs.supervisor import Board, Supervisor
 from modules.model_manager.choice import recipe_for, usable
@@ -102,6 +102,12 @@ class Desk:
         self._changed()
         return dropped
 
+    def save_again(self, picture: int) -> Entry:
+        """Try once more to write a picture that only memory has. LookupError if there is no such picture."""
+        entry = self.gallery.save_again(picture)
+        self._changed()
+        return entry
+
     def draft(self) -> dict[str, object]:
         """What was last typed into the form."""
         rows = self._store.read("SELECT value FROM drafts WHERE name = 'txt2img'")
@@ -150,7 +156,8 @@ class Desk:
     def _notices(self) -> list[str]:
         notices = [self._store.notice] if self._store.notice else []
         if unsaved := self.gallery.unsaved():
-            notices.append(f"{unsaved} pictures could not be saved in {self.settings.outputs} and are only in memory: save them from here.")
+            which = "One picture" if unsaved == 1 else f"{unsaved} pictures"
+            notices.append(f"{which} could not be saved in {self.settings.outputs}: kept in memory until you save or close Easel.")
         return notices
 
     @cached_property

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modules.training.data import anything, draw, simple_scenes, to_signed
+from modules.training.data import PLACED, anything, draw, scenes_of, to_signed
 from modules.training.loop import Budget, Trainer, apply_rate, generators, learning_rate, sheet, train
 
 CHANNELS = (24, 48, 72, 96)
@@ -115,7 +115,7 @@ def loss(pictures: Tensor, shown: Tensor, mean: Tensor, log_variance: Tensor) ->
 
 
 def pictures(folder: Path, seed: int, step: int, count: int) -> Tensor:
-    """Two scenes of the simple stage for each picture of anything; (count, 3, 128, 128) in [-1, 1]."""
+    """Two scenes of the curriculum for each picture of anything; (count, 3, 128, 128) in [-1, 1]."""
     rng, _ = generators(seed, step)
     scenes = _scenes()
     drawn = [draw(scenes[rng.integers(len(scenes))], folder) if i % 3 else anything(rng, folder) for i in range(count)]
@@ -127,7 +127,7 @@ _SCENES: list = []
 
 def _scenes() -> list:
     if not _SCENES:
-        _SCENES.extend(simple_scenes())
+        _SCENES.extend(scenes_of(PLACED))
     return _SCENES
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from modules.training.data import Scene, draw, simple_scenes, to_signed
+from modules.training.data import PLACED, Scene, draw, scenes_of, to_signed
 from modules.training.grammar import END, LENGTH, caption, compact, padded, tokens, vocabulary, with_noise
 from modules.training.loop import Budget, Trainer, apply_rate, generators, learning_rate, train
 
@@ -105,7 +105,7 @@ def trainer(icons: Path, seed: int = 2, width: int = WIDTH, layers: int = LAYERS
     torch.manual_seed(seed)
     network = Pair(build(width, layers), width)
     optimiser = torch.optim.AdamW(network.parameters(), PEAK_RATE, (0.9, 0.98), weight_decay=1e-2, fused=True)
-    scenes = list(simple_scenes())
+    scenes = list(scenes_of(PLACED))
 
     def step(number: int, fraction: float) -> dict[str, float]:
         rng, noise = generators(seed, number)

@@ -1,7 +1,7 @@
 """Scenes: what is drawn where, as pixels, and how a person would ask for it.
 
-`simple` is the first stage of the curriculum: one thing, large and near the middle, on one of ten backgrounds. Places lie on
-the autoencoder's 8-pixel grid, so that the same thing is the same patch of latent wherever it stands.
+A `Stage` is a part of the curriculum. All have one large thing on one of ten backgrounds; places lie on the autoencoder's 8-pixel
+grid, so that the same thing is the same patch of latent wherever it stands.
 `anything` is wider than any stage: it teaches the autoencoder pictures the denoiser does not draw yet.
 """
 
@@ -18,7 +18,6 @@ from modules.training.classes import THINGS
 from modules.training.sprites import Icons, backdrop, fetch, paste
 
 SIDE = 128
-PLACES = ((96, (8, 16, 24), 16, 24), (112, (8,), 8, 8))  # size, left edges, top edge, top edge where there is ground; pixels
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,18 @@ class Scene:
     mirrored: bool
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Which scenes there are: `places` are (size, left edges, top edge, top edge where there is ground) in pixels."""
+
+    places: tuple[tuple[int, tuple[int, ...], int, int], ...]
+    mirrored: tuple[bool, ...]
+
+
+SIMPLE = Stage(((96, (16,), 16, 24), (112, (8,), 8, 8)), mirrored=(False,))
+PLACED = Stage(((96, (8, 16, 24), 16, 24), (112, (8,), 8, 8)), mirrored=(False, True))
+
+
 @cache
 def icons(style: str, folder: Path) -> Icons:
     return Icons(fetch(style, folder))
@@ -45,10 +56,10 @@ def _sprite(folder: Path, style: str, icon: str, size: int, mirrored: bool) -> n
     return pixels[:, ::-1] if mirrored else pixels
 
 
-def simple_scenes() -> Iterator[Scene]:
-    """Every scene of the simple stage, once."""
-    for (t, thing), (b, background), (size, lefts, top, low) in product(enumerate(THINGS), enumerate(BACKGROUNDS), PLACES):
-        mirrors = (False, True) if thing.mirror else (False,)
+def scenes_of(stage: Stage) -> Iterator[Scene]:
+    """Every scene of a stage, once."""
+    for (t, thing), (b, background), (size, lefts, top, low) in product(enumerate(THINGS), enumerate(BACKGROUNDS), stage.places):
+        mirrors = stage.mirrored if thing.mirror else (False,)
         for drawing, left, mirrored in product(range(len(background.drawings)), lefts, mirrors):
             yield Scene(t, b, drawing, size, left, low if background.ground else top, mirrored)
 

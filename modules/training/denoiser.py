@@ -16,7 +16,7 @@ from transformers import CLIPTextModel
 
 from modules.training import autoencoder, clip
 from modules.training.classes import THINGS
-from modules.training.data import Scene, draw, simple_scenes, to_signed
+from modules.training.data import SIMPLE, Scene, draw, scenes_of, to_signed
 from modules.training.grammar import asked, caption, compact, tokens, with_noise
 from modules.training.helper import helped
 from modules.training.loop import Budget, Trainer, apply_rate, follow, generators, learning_rate, save, sheet, train
@@ -229,7 +229,7 @@ def load_cache(icons: Path, folder: Path) -> tuple[Cache, AutoencoderKL]:
     network, text = load_stage(folder)
     path = folder / "cache.pt"
     if not path.exists():
-        save(vars(cache(network, text, list(simple_scenes()), icons)), path)
+        save(vars(cache(network, text, list(scenes_of(SIMPLE)), icons)), path)
     return Cache(**torch.load(path, weights_only=True)), network
 
 

@@ -17,7 +17,7 @@ from transformers import CLIPTextModel
 from modules.training import clip, denoiser
 from modules.training.backgrounds import BACKGROUNDS
 from modules.training.classes import THINGS
-from modules.training.data import Scene, draw, simple_scenes, to_signed
+from modules.training.data import SIMPLE, Scene, draw, scenes_of, to_signed
 from modules.training.grammar import asked, tokens
 from modules.training.loop import sheet
 
@@ -64,7 +64,7 @@ def judge(pair: clip.Pair, drawn: Tensor, asked_for: list[tuple[int, int]], icon
     right = [saw[0] == wanted[0] for saw, wanted in zip(seen, asked_for, strict=True)]
     weak = {THINGS[wanted[0]].name for wanted, good in zip(asked_for, right, strict=True) if not good}
     scenes: dict[tuple[int, int], list[Scene]] = {}
-    for scene in simple_scenes():
+    for scene in scenes_of(SIMPLE):
         scenes.setdefault((scene.thing, scene.background), []).append(scene)
     near = [nearest(picture, scenes[wanted], icons) for picture, wanted in zip(drawn, asked_for, strict=True)]
     backgrounds = [saw[1] == wanted[1] for saw, wanted in zip(seen, asked_for, strict=True)]
