@@ -57,13 +57,8 @@ def test_nothing_of_gradios_own_furniture_is_left(visit):
     assert visit.page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('gradio'))") == []
 
 
-def choose(visit, checkpoint):
-    visit.box("checkpoint").click()
-    visit.page.get_by_role("option", name=checkpoint).click()
-
-
 def test_a_checkpoint_brings_its_own_size_and_presets_follow_it(visit):
-    choose(visit, "tiny.safetensors")
+    visit.choose("tiny.safetensors")
     expect(visit.box("width")).to_have_value("64")
     visit.page.locator("#presets").get_by_role("button", name="2:3", exact=True).click()
     expect(visit.box("height")).to_have_value("96")
@@ -73,7 +68,7 @@ def test_a_checkpoint_brings_its_own_size_and_presets_follow_it(visit):
     visit.type(prompt="a tree", steps=4, batch_count=1)
     visit.generate()
     expect(visit.page.locator(".says")).to_contain_text("96 × 64 · seed", timeout=PATIENCE)
-    choose(visit, "starter.safetensors")
+    visit.choose("starter.safetensors")
     expect(visit.box("width")).to_have_value("128")
     expect(visit.box("height")).to_have_value("128")
     visit.ask_for("a tree", steps=4)
@@ -93,7 +88,7 @@ def test_refused_files_are_shown_with_their_reason_and_new_ones_found(visit, mod
     other = write_checkpoint(models / "Stable-diffusion" / "zebra.safetensors")
     visit.page.get_by_role("button", name="Look for checkpoints again").click()
     expect(visit.page.locator("#refused summary")).to_have_text("1 refused")
-    choose(visit, "zebra.safetensors")
+    visit.choose("zebra.safetensors")
     other.unlink()
     visit.page.get_by_role("button", name="Look for checkpoints again").click()
     expect(visit.box("checkpoint")).to_have_value("starter.safetensors")

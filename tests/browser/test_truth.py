@@ -13,12 +13,12 @@ _INTERRUPT = """() => new Promise((resolve) => {
 
 
 def test_interrupt_leaves_the_page_ready_within_half_a_second(visit):
-    visit.ask_for("a red apple on the grass", width=1024, height=1024, steps=20)  # a step takes longer than that
+    visit.ask_for("a red apple on the grass", width=1024, height=1024)  # a step takes longer than that
     visit.wait_for_drawing()
     assert visit.page.evaluate(_INTERRUPT) < 500
     expect(visit.note("Interrupted")).to_be_visible()
     before = visit.count()
-    visit.ask_for("a red apple on the grass", width=128, height=128, steps=5)
+    visit.ask_for("a red apple on the grass", steps=5)
     visit.wait_for_count(before + 1)
 
 

@@ -59,6 +59,10 @@ class Visit:
             self.box(name).fill(str(value))
         return self
 
+    def choose(self, checkpoint: str) -> None:
+        self.box("checkpoint").click()
+        self.page.get_by_role("option", name=checkpoint).click()
+
     def generate(self) -> None:
         self.page.locator("#generate").click()
 
