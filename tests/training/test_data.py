@@ -3,13 +3,13 @@ import pytest
 
 from modules.training.backgrounds import BACKGROUNDS
 from modules.training.classes import THINGS
-from modules.training.data import Scene, anything, draw, simple_scenes, to_signed
+from modules.training.data import PLACED, Scene, anything, draw, scenes_of, to_signed
 from modules.training.grammar import END, LENGTH, START, UNKNOWN, article, caption, compact, padded, tokens, vocabulary, with_noise
 from modules.training.sprites import fetch, paste
 
 
 def test_scenes_cover_every_thing_on_every_background() -> None:
-    scenes = list(simple_scenes())
+    scenes = list(scenes_of(PLACED))
     assert {(scene.thing, scene.background) for scene in scenes} == {(t, b) for t in range(len(THINGS)) for b in range(len(BACKGROUNDS))}
     assert len(set(scenes)) == len(scenes)
     assert all(scene.left % 8 == 0 and scene.top % 8 == 0 and scene.left + scene.size <= 128 for scene in scenes)

@@ -2,7 +2,7 @@ import torch
 
 from modules.training.backgrounds import BACKGROUNDS
 from modules.training.classes import THINGS
-from modules.training.data import draw, simple_scenes, to_signed
+from modules.training.data import PLACED, draw, scenes_of, to_signed
 from modules.training.evaluate import nearest, subjects
 
 
@@ -13,7 +13,7 @@ def test_every_thing_is_judged_on_several_backgrounds() -> None:
 
 
 def test_nearest_finds_the_scene_that_was_drawn(icons) -> None:
-    scenes = [scene for scene in simple_scenes() if (scene.thing, scene.background) == (2, 6)]
+    scenes = [scene for scene in scenes_of(PLACED) if (scene.thing, scene.background) == (2, 6)]
     drawn = torch.from_numpy(to_signed(draw(scenes[3], icons)[None]))[0]
     rough = drawn.roll(4, dims=2)  # four pixels to the side
     assert nearest(drawn, scenes, icons) == float("inf")

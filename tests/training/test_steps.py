@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from modules.training import autoencoder, clip, denoiser
-from modules.training.data import simple_scenes
+from modules.training.data import PLACED, scenes_of
 from modules.training.helper import helped
 from modules.training.loop import Budget, Trainer, learning_rate, sheet, train
 
@@ -22,7 +22,7 @@ def kept(icons: Path) -> denoiser.Cache:
     torch.manual_seed(0)
     network = autoencoder.build(TINY)
     autoencoder.start_linear(network)
-    return denoiser.cache(network, clip.build(64, 1).eval(), list(simple_scenes())[::50], icons, wordings=2)
+    return denoiser.cache(network, clip.build(64, 1).eval(), list(scenes_of(PLACED))[::50], icons, wordings=2)
 
 
 @pytest.fixture
