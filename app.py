@@ -14,7 +14,11 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help"):
         arguments = ["serve", *arguments]
     if arguments[0] == "serve":
-        arguments += shlex.split(os.environ.get("COMMANDLINE_ARGS", ""))
+        try:
+            arguments += shlex.split(os.environ.get("COMMANDLINE_ARGS", ""))
+        except ValueError as error:
+            print(f"easel: COMMANDLINE_ARGS: {str(error).lower()}", file=sys.stderr)
+            return 2
     parser = argparse.ArgumentParser(prog="easel", description="A local studio for latent diffusion.", allow_abbrev=False)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     wanted = COMMANDS if arguments[0] not in COMMANDS else (arguments[0],)
@@ -25,5 +29,22 @@ def main(arguments: list[str]) -> int:
     return commands[parsed.command].main(parsed)
 
 
+def run() -> int:
+    """`main` with the ends that any command can come to."""
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output has enough; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"easel: {error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run())

@@ -66,7 +66,7 @@ def load(given: Mapping[str, object]) -> Settings:
     """The settings with `given` (the command line's; None means not given) above everything. BadSettings names the culprit."""
     environment = {name: os.environ[f"EASEL_{name.upper()}"] for name in Settings.model_fields if os.environ.get(f"EASEL_{name.upper()}")}
     line = {name: value for name, value in given.items() if name in Settings.model_fields and value is not None}
-    data_dir = Path(line.get("data_dir") or environment.get("data_dir") or PROGRAM).expanduser().absolute()
+    data_dir = _absolute(Path(line.get("data_dir") or environment.get("data_dir") or PROGRAM))
     config = data_dir / "config.yaml"
     sources = [(str(config), _read_config(config)), ("the environment (EASEL_…)", environment), ("the command line", line)]
     merged: dict[str, object] = {"data_dir": data_dir}
@@ -83,7 +83,14 @@ def _checked(source: str, values: Mapping[str, object]) -> dict[str, object]:
         name = ".".join(str(part) for part in first["loc"])
         raise BadSettings(f"{source}: {name}: {first['msg'].lower()}") from None
     checked = {name: getattr(settings, name) for name in values}
-    return {name: value.expanduser().absolute() if isinstance(value, Path) else value for name, value in checked.items()}
+    return {name: _absolute(value) if isinstance(value, Path) else value for name, value in checked.items()}
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise BadSettings(f"{path}: there is no such user") from None
 
 
 def _read_config(path: Path) -> dict[str, object]:

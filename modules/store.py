@@ -19,9 +19,11 @@ CREATE TABLE IF NOT EXISTS jobs (
     reason TEXT NOT NULL DEFAULT '',
     facts TEXT NOT NULL DEFAULT '{}',
     created REAL NOT NULL,
-    ended REAL
+    ended REAL,
+    ending INTEGER  -- counts the jobs that ended, for clocks can be set back
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, id);
+CREATE INDEX IF NOT EXISTS jobs_by_ending ON jobs (ending);
 CREATE TABLE IF NOT EXISTS pictures (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     job INTEGER NOT NULL,
@@ -62,6 +64,8 @@ class Store:
             try:
                 return self._committed(query, values)
             except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                    raise  # another program holds the file for now: nothing is wrong with the disk
                 memory = _in_memory()
                 self._connection.backup(memory)
                 self._connection.close()
@@ -98,7 +102,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _connected(path: Path | str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False, timeout=5)
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=20)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")

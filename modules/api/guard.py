@@ -9,14 +9,14 @@ import base64
 import binascii
 import hmac
 import ipaddress
-from http.cookies import SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "easel_token"
-MAX_BODY = 64 << 20  # bytes
+MAX_BODY = 4 << 20  # bytes
 SLOW_DOWN = 0.5  # seconds before a wrong password is refused
 CLOSED = ("/gradio_api/file", "/gradio_api/upload", "/gradio_api/proxy", "/gradio_api/deep_link", "/file", "/upload", "/proxy")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -35,6 +35,7 @@ class Guard:
         self._auth = auth
         self._token = token
         self._framed = framed
+        self._one_guess_at_a_time = asyncio.Lock()
         self._headers = _safe_headers(framed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,8 +45,9 @@ class Guard:
         refusal = self._refusal(scope)
         if refusal is None and (self._auth or self._token):
             refusal = self._challenge(scope)
-            if refusal is not None and refusal.status_code == 401:
-                await asyncio.sleep(SLOW_DOWN)
+            if refusal is not None and refusal.status_code == 401 and _values(scope, b"authorization"):
+                async with self._one_guess_at_a_time:
+                    await asyncio.sleep(SLOW_DOWN)
         if refusal is None:
             scope = {**scope, "headers": [(k, v) for k, v in scope["headers"] if not k.startswith(b"x-forwarded-")]}
             await self._app(scope, _bounded(receive), self._with_headers(send))
@@ -77,9 +79,9 @@ class Guard:
         if self._auth and any(_equal(given, self._auth) for given in _basic(scope)):
             return None
         if self._token:
-            cookie = SimpleCookie("; ".join(_values(scope, b"cookie"))).get(COOKIE)
+            cookie = cookie_parser("; ".join(_values(scope, b"cookie"))).get(COOKIE, "")
             bearer = [value[7:] for value in _values(scope, b"authorization") if value.lower().startswith("bearer ")]
-            if any(_equal(given, self._token) for given in [*bearer, *([cookie.value] if cookie else [])]):
+            if any(_equal(given, self._token) for given in [*bearer, cookie]):
                 return None
             given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
             if scope["type"] == "http" and scope["method"] == "GET" and _equal(given, self._token):
@@ -129,8 +131,8 @@ def _host_name(host: str) -> str | None:
 def _same_site(scope: Scope, host: str, framed: bool) -> bool:
     """Whether the request comes from this page, from no page at all (typed, bookmarked, a program), or merely opens the page."""
     site = (_values(scope, b"sec-fetch-site") or [""])[0]
-    origins = _values(scope, b"origin")
-    if any(urlsplit(origin).netloc.lower() != host.lower() for origin in origins):
+    origins = [origin.lower().partition("://")[2] for origin in _values(scope, b"origin")]
+    if any(origin != host.lower() for origin in origins):
         return False
     if site in ("", "same-origin", "none"):
         return True

@@ -4,11 +4,13 @@ import asyncio
 import base64
 import io
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Body, HTTPException, Request
+from fastapi import APIRouter, Body, FastAPI, HTTPException, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from PIL import Image
 
@@ -20,6 +22,7 @@ from modules.recipe.fields import MAX_PROMPT, BadField
 COALESCE = 0.1  # seconds between two events of a stream at least
 KEEP_ALIVE = 15.0  # seconds
 THUMBNAIL = 256  # pixels
+Id = Annotated[int, Path(ge=0, lt=2**62)]
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
@@ -46,6 +49,20 @@ def router(desk: Desk) -> APIRouter:
     return routes
 
 
+def explain_errors(app: FastAPI) -> None:
+    """Short answers for what no route foresees: a body that is no request, a database that another program holds."""
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        field = str(first["loc"][-1])
+        return JSONResponse({"field": field, "message": f"{field}: {first['msg']}"}, 422)
+
+    @app.exception_handler(sqlite3.OperationalError)
+    def busy(request: Request, error: sqlite3.OperationalError) -> JSONResponse:
+        return JSONResponse({"field": "", "message": f"the queue cannot be used right now ({error}): try again"}, 503)
+
+
 def _add_jobs(routes: APIRouter, desk: Desk) -> None:
     @routes.post("/jobs", status_code=201)
     def submit(request: dict[str, object]) -> Response:
@@ -55,7 +72,7 @@ def _add_jobs(routes: APIRouter, desk: Desk) -> None:
             return JSONResponse({"field": error.field, "message": str(error)}, 503 if isinstance(error, QueueFull) else 422)
 
     @routes.delete("/jobs/{job}")
-    def drop(job: int) -> dict[str, bool]:
+    def drop(job: Id) -> dict[str, bool]:
         return {"dropped": desk.drop(job)}
 
     @routes.post("/interrupt")
@@ -69,23 +86,26 @@ def _add_jobs(routes: APIRouter, desk: Desk) -> None:
 
 def _add_pictures(routes: APIRouter, desk: Desk) -> None:
     @routes.get("/pictures")
-    def pictures(limit: int = 60, before: int | None = None) -> list[dict[str, object]]:
+    def pictures(limit: int = 60, before: Annotated[int, Query(ge=0, lt=2**62)] | None = None) -> list[dict[str, object]]:
         return [_shown(entry) for entry in desk.gallery.latest(min(max(limit, 1), 500), before)]
 
     @routes.get("/pictures/{id}")
-    def picture(id: int) -> Response:
+    def picture(id: Id) -> Response:
         return Response(_png(desk, id), media_type="image/png", headers=FOREVER)
 
     @routes.get("/pictures/{id}/thumbnail")
-    def thumbnail(id: int) -> Response:
-        with Image.open(io.BytesIO(_png(desk, id)), formats=["PNG"]) as image:
-            image.thumbnail((THUMBNAIL, THUMBNAIL))
-            small = io.BytesIO()
-            image.convert("RGB").save(small, "WEBP", quality=85)
+    def thumbnail(id: Id) -> Response:
+        small = io.BytesIO()
+        try:
+            with Image.open(io.BytesIO(_png(desk, id)), formats=["PNG"]) as image:
+                image.thumbnail((THUMBNAIL, THUMBNAIL))
+                image.convert("RGB").save(small, "WEBP", quality=85)
+        except OSError as error:
+            raise HTTPException(404, f"picture {id} is damaged: {error}") from None
         return Response(small.getvalue(), media_type="image/webp", headers=FOREVER)
 
     @routes.post("/pictures/{id}/save")
-    def save(id: int) -> dict[str, object]:
+    def save(id: Id) -> dict[str, object]:
         try:
             return _shown(desk.save_again(id))
         except LookupError as error:
@@ -112,7 +132,8 @@ def _png(desk: Desk, id: int) -> bytes:
 
 
 def _shown(entry: Entry) -> dict[str, object]:
-    return {**asdict(entry), "url": f"/api/v1/pictures/{entry.id}", "thumbnail": f"/api/v1/pictures/{entry.id}/thumbnail"}
+    url, when = f"/api/v1/pictures/{entry.id}", f"?v={int(entry.created * 1e6)}"  # ids begin anew with a new store; browsers remember
+    return {**asdict(entry), "url": url + when, "thumbnail": f"{url}/thumbnail{when}"}
 
 
 async def _events(desk: Desk, request: Request) -> AsyncIterator[str]:

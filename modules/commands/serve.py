@@ -26,6 +26,7 @@ from modules.settings import DEFAULT_PORT, Settings
 if typing.TYPE_CHECKING:
     from modules.jobs.desk import Desk
 
+CONNECTIONS = 250  # more at once are refused; the usual limit on open files is 1024, or 256 on a Mac
 PORTS = 100  # how many ports are tried when none was asked for
 
 
@@ -56,7 +57,15 @@ async def _serve(settings: Settings, listener: socket.socket, hosted: bool, lock
     door = Door()
     guard = Guard(door, None if anyone_may_name_us else set(settings.hosts), settings.auth, token, framed=hosted)
     server = uvicorn.Server(
-        uvicorn.Config(guard, lifespan="off", log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1)
+        uvicorn.Config(
+            guard,
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            limit_concurrency=CONNECTIONS,
+        )
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     desk = await asyncio.to_thread(_desk, settings)
@@ -70,6 +79,7 @@ async def _serve(settings: Settings, listener: socket.socket, hosted: bool, lock
         server.should_exit = True
         desk.close()
         await serving
+    os._exit(0)  # all is written; a thread that hangs in somebody's file must not keep the process
 
 
 def _desk(settings: Settings) -> "Desk":
@@ -87,19 +97,21 @@ def _house(desk: "Desk", server: uvicorn.Server) -> ASGIApp:
     import gradio
     from fastapi import FastAPI
 
-    from modules.api.routes import router
+    from modules.api.routes import explain_errors, router
     from modules.ui.page import build, page_options
 
     app = FastAPI(title="Easel", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.closing = lambda: server.should_exit
     app.include_router(router(desk))
+    explain_errors(app)
     return gradio.mount_gradio_app(app, build(desk), path="/", **page_options())
 
 
 def _announce(settings: Settings, port: int, token: str | None, lock: Path | None) -> None:
     url = f"http://127.0.0.1:{port}"
     if lock:
-        lock.write_text(f"{url} (process {os.getpid()})")
+        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+            lock.write_text(f"{url} (process {os.getpid()})")
     print(f"Running on local URL:  {url}", flush=True)
     if settings.listen:
         print(f"Other machines:        http://{socket.gethostname()}:{port}{f'/?token={token}' if token else ''}", flush=True)

@@ -1,7 +1,9 @@
 """The pictures that were drawn, by id: most lie in the outputs folder; one that the disk refused is kept in memory."""
 
 import datetime
+import errno
 import os
+import stat
 import threading
 import time
 from collections import OrderedDict
@@ -32,6 +34,7 @@ class Entry:
     infotext: str
     file: str | None
     problem: str | None
+    created: float  # seconds since 1970
 
 
 class Gallery:
@@ -84,17 +87,15 @@ class Gallery:
         return [_entry(row) for row in self._store.read(query, (before or 2**62, limit))]
 
     def png(self, id: int) -> bytes:
-        """The picture's file, whole. LookupError if it is gone, or is not a plain file in the outputs folder any more."""
+        """The picture's file, whole. LookupError if it is gone, or is not a plain file any more."""
         entry = self.entry(id)
         if entry.file is None:
             if id in self._spool:
                 return self._spool[id]
             raise LookupError(f"picture {id} could not be saved and is gone")
-        path = self._outputs / entry.file
-        if Path(os.path.realpath(path)) != Path(os.path.realpath(self._outputs)) / entry.file:
-            raise LookupError(f"picture {id} is not in the outputs folder any more")
         try:
-            return path.read_bytes()
+            with open(self._outputs / entry.file, "rb", opener=_plain_file) as file:
+                return file.read()
         except OSError as error:
             raise LookupError(f"{entry.file} cannot be read: {error.strerror}") from None
 
@@ -115,5 +116,15 @@ class Gallery:
                 self._spool.popitem(last=False)
 
 
+def _plain_file(path: str, flags: int) -> int:
+    """Opens a file that is one: what somebody put in its place, a link or a pipe, is an OSError instead."""
+    handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode) or about.st_size > SPOOL_LIMIT:
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a picture any more")
+    return handle
+
+
 def _entry(row: object) -> Entry:
-    return Entry(*(row[name] for name in ("id", "job", "seed", "width", "height", "infotext", "file", "problem")))
+    return Entry(*(row[name] for name in ("id", "job", "seed", "width", "height", "infotext", "file", "problem", "created")))

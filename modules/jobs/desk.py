@@ -19,6 +19,7 @@ from modules.settings import Settings
 from modules.store import Store
 
 SHOWN_WAITING = 50
+SHOWN_PROMPT = 200  # characters
 MAX_DRAFT = 1 << 20  # characters
 
 
@@ -53,7 +54,7 @@ class Desk:
 
     def open(self) -> None:
         """Start working: the queue goes on where the last server left it."""
-        self._queue.recover()
+        self._queue.put_back()
         self.refresh_checkpoints()
         wanted = self.draft().get("checkpoint", "")
         try:
@@ -114,7 +115,7 @@ class Desk:
         return json.loads(rows[0]["value"]) if rows else {}
 
     def keep_draft(self, draft: Mapping[str, object]) -> None:
-        text = json.dumps(dict(draft))
+        text = json.dumps({name: value for name, value in draft.items() if _is_typed(value)})
         if len(text) <= MAX_DRAFT:
             self._store.write("INSERT OR REPLACE INTO drafts VALUES ('txt2img', ?)", (text,))
 
@@ -168,6 +169,13 @@ class Desk:
         self.version += 1
 
 
+def _is_typed(value: object) -> bool:
+    """Whether a form can hold the value: text that is text, numbers that JavaScript knows, nothing else."""
+    if isinstance(value, str):
+        return value.isascii() or value.encode(errors="ignore").decode() == value
+    return value is None or isinstance(value, int | float) and abs(value) < 2**63
+
+
 def _engine(board: Board) -> dict[str, object]:
     ready = board.ready
     known = {"device": ready.device, "number_format": ready.number_format, "why": ready.why} if ready else {}
@@ -175,7 +183,7 @@ def _engine(board: Board) -> dict[str, object]:
 
 
 def _waiting(job: Job) -> dict[str, object]:
-    return {"job": job.id, "prompt": job.recipe.prompt, "pictures": len(job.recipe.seeds)}
+    return {"job": job.id, "prompt": job.recipe.prompt[:SHOWN_PROMPT], "pictures": len(job.recipe.seeds)}
 
 
 def _running(board: Board) -> dict[str, object] | None:
@@ -186,7 +194,7 @@ def _running(board: Board) -> dict[str, object] | None:
     return {
         "job": job.id,
         "attempt": job.attempt,
-        "prompt": recipe.prompt,
+        "prompt": recipe.prompt[:SHOWN_PROMPT],
         "width": recipe.width,
         "height": recipe.height,
         "picture": progress.picture if progress else 0,

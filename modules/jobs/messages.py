@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from modules.recipe.fields import Recipe, from_dict, to_dict
 
-MAX_HEADER = 1 << 20  # bytes
+MAX_HEADER = 4 << 20  # bytes
 MAX_BODY = 1 << 30  # bytes
 _LENGTHS = struct.Struct(">II")
 
@@ -159,7 +159,9 @@ def write_frame(stream: BinaryIO, message: Message) -> None:
             body = value
         else:
             header[part.name] = to_dict(value) if isinstance(value, Recipe) else value
-    encoded = json.dumps(header).encode()
+    encoded = json.dumps(header, ensure_ascii=False).encode()
+    if len(encoded) > MAX_HEADER or len(body) > MAX_BODY:
+        raise ValueError(f"a message of {len(encoded)} and {len(body)} bytes is longer than any may be")
     stream.write(_LENGTHS.pack(len(encoded), len(body)) + encoded)
     stream.write(body)
     stream.flush()

@@ -5,6 +5,7 @@ server went away. A job is tried twice at most.
 """
 
 import json
+import sqlite3
 import time
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from modules.store import Store
 
 MAX_ATTEMPTS = 2
 MAX_WAITING = 10_000
+_ENDED = "ended = ?, ending = (SELECT coalesce(max(ending), 0) + 1 FROM jobs)"
 
 
 class QueueFull(BadField):
@@ -48,58 +50,59 @@ class Queue:
 
     def claim(self) -> Job | None:
         """The oldest waiting job, now running; None if none waits."""
-        while waiting := self.waiting(1):
-            (job,) = waiting
-            if self._move(job.id, "queued", "running"):
-                return self.job(job.id)
+        while self.waiting_count():
+            for job in self.waiting(1):
+                if self._move(job.id, "queued", "running"):
+                    return self.job(job.id)
         return None
 
     def waiting(self, limit: int) -> list[Job]:
-        return [_job(row) for row in self._store.read("SELECT * FROM jobs WHERE state = 'queued' ORDER BY id LIMIT ?", (limit,))]
+        return self._read("SELECT * FROM jobs WHERE state = 'queued' ORDER BY id LIMIT ?", limit)
 
     def waiting_count(self) -> int:
         return self._store.read("SELECT count(*) FROM jobs WHERE state = 'queued'")[0][0]
 
     def job(self, job: int) -> Job | None:
-        rows = self._store.read("SELECT * FROM jobs WHERE id = ?", (job,))
-        return _job(rows[0]) if rows else None
+        return next(iter(self._read("SELECT * FROM jobs WHERE id = ?", job)), None)
 
     def last_ended(self) -> Job | None:
-        rows = self._store.read("SELECT * FROM jobs WHERE ended IS NOT NULL ORDER BY ended DESC, id DESC LIMIT 1")
-        return _job(rows[0]) if rows else None
+        return next(iter(self._read("SELECT * FROM jobs WHERE ending IS NOT NULL ORDER BY ending DESC LIMIT ?", 1)), None)
 
     def end(self, job: int, state: str, reason: str = "", facts: dict[str, object] | None = None) -> bool:
         """A running job becomes done, failed or cancelled; False if it was not running."""
-        query = "UPDATE jobs SET state = ?, reason = ?, facts = ?, ended = ? WHERE id = ? AND state = 'running'"
+        query = f"UPDATE jobs SET state = ?, reason = ?, facts = ?, {_ENDED} WHERE id = ? AND state = 'running'"
         return self._store.write(query, (state, reason, json.dumps(facts or {}), time.time(), job)).rowcount == 1
 
     def drop(self, job: int) -> bool:
         """A waiting job is cancelled; False if it did not wait any more."""
-        query = "UPDATE jobs SET state = 'cancelled', ended = ? WHERE id = ? AND state = 'queued'"
+        query = f"UPDATE jobs SET state = 'cancelled', {_ENDED} WHERE id = ? AND state = 'queued'"
         return self._store.write(query, (time.time(), job)).rowcount == 1
 
-    def put_back(self, job: int) -> None:
-        """The server stops in good order: the running job waits again, its attempt does not count."""
-        self._move(job, "running", "queued")
+    def put_back(self) -> None:
+        """What was running when this or the last server stopped waits again. That was not the job's fault: its attempt stays."""
+        self._store.write("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
 
     def died(self, job: int, cause: str) -> None:
         """The engine went away under a running job: it is tried once more, then it has failed because of `cause`."""
-        row = self.job(job)
-        if row is None or row.state != "running":
-            return
-        if row.attempt >= MAX_ATTEMPTS:
+        again = "UPDATE jobs SET state = 'queued', attempt = attempt + 1 WHERE id = ? AND state = 'running' AND attempt < ?"
+        if not self._store.write(again, (job, MAX_ATTEMPTS)).rowcount:
             self.end(job, "failed", f"the engine died twice while drawing this ({cause})")
-        else:
-            self._store.write("UPDATE jobs SET state = 'queued', attempt = attempt + 1 WHERE id = ? AND state = 'running'", (job,))
 
-    def recover(self) -> None:
-        """At the start: what was running when the last server was killed is queued again."""
-        for row in self._store.read("SELECT id FROM jobs WHERE state = 'running'"):
-            self.died(row["id"], "the server was killed")
+    def _read(self, query: str, value: int) -> list[Job]:
+        """The jobs a query finds. One that cannot be read, from another version or a broken disk, is ended and left out."""
+        jobs = []
+        for row in self._store.read(query, (value,)):
+            try:
+                jobs.append(_job(row))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                reason = f"its recipe cannot be read: {error}"
+                repair = f"UPDATE jobs SET state = 'failed', reason = ?, recipe = '{{}}', facts = '{{}}', {_ENDED} WHERE id = ?"
+                self._store.write(repair, (reason, time.time(), row["id"]))
+        return jobs
 
     def _move(self, job: int, old: str, new: str) -> bool:
         return self._store.write("UPDATE jobs SET state = ? WHERE id = ? AND state = ?", (new, job, old)).rowcount == 1
 
 
-def _job(row: object) -> Job:
+def _job(row: sqlite3.Row) -> Job:
     return Job(row["id"], row["state"], row["attempt"], from_dict(json.loads(row["recipe"])), row["reason"], json.loads(row["facts"]))

@@ -74,8 +74,7 @@ class Supervisor:
         self._stopping.set()
         self._end_process()
         self._thread.join(timeout=3)
-        if job := self.board.running:
-            self._queue.put_back(job.id)
+        self._queue.put_back()
 
     def wake(self) -> None:
         """There may be a job to draw."""
@@ -111,15 +110,20 @@ class Supervisor:
             if self._stopping.wait(wait):
                 return
             self._starts_in_vain += 1
-            self._process = subprocess.Popen(self._command, cwd=PROGRAM, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            if self._stopping.is_set():
+            try:
+                cause = self._one_life()
+            except Exception as error:  # whatever it is, there has to be a next engine
+                log.exception("attending to the engine failed")
                 self._end_process()
-            cause = self._listen(self._process)
+                cause = str(error)
             if not self._stopping.is_set():
                 self._bury(cause)
 
-    def _listen(self, process: subprocess.Popen) -> str:
-        """Take what the engine says until it is gone; why it went."""
+    def _one_life(self) -> str:
+        """Start an engine and take what it says until it is gone; why it went."""
+        process = self._process = subprocess.Popen(self._command, cwd=PROGRAM, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if self._stopping.is_set():
+            self._end_process()
         try:
             while message := read_frame(process.stdout):
                 with self._lock:
@@ -165,7 +169,7 @@ class Supervisor:
     def _take_of_job(self, job: Job, message: Message) -> None:
         match message:
             case Progress():
-                self._show(progress=message)
+                self._show(progress=message, text=self.board.text if message.phase == "load" else "drawing")
             case Preview():
                 self._show(preview=message)
             case Picture():

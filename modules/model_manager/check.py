@@ -10,7 +10,7 @@ from modules.model_manager.layout import TEXT, UNET, VAE, expected_tensors
 from modules.model_manager.library import yaml_beside
 from modules.model_manager.recognise import recognise
 from modules.model_manager.stored import Header, Refused, amount
-from modules.model_manager.tensors import open_tensors
+from modules.model_manager.tensors import Tensors, open_tensors
 
 PIECE = 2**18
 BITS = {"F16": numpy.uint16, "BF16": numpy.uint16, "F32": numpy.uint32, "F64": numpy.uint64}
@@ -27,7 +27,7 @@ def check_file(path: Path) -> str:
     nonzero = set()
     with open_tensors(path, header) as tensors:
         for name, tensor in header.tensors.items():
-            data = tensors.read(name)
+            data = _read(tensors, name)
             if name not in needed:
                 continue
             largest = largest_bits(tensor.dtype, data)
@@ -40,6 +40,13 @@ def check_file(path: Path) -> str:
         raise Refused(f"all numbers of its {' and '.join(empty)} are zero: a failed conversion or download")
     native = f"native size {architecture.native_size}x{architecture.native_size}"
     return f"usable: {architecture.family}, {len(header.tensors)} tensors, {_size(header)}, {_formats(header)}, {native}"
+
+
+def _read(tensors: Tensors, name: str) -> numpy.ndarray:
+    try:
+        return tensors.read(name)
+    except MemoryError:
+        raise Refused(f"{name} is larger than the memory of this machine") from None
 
 
 def largest_bits(dtype: str, data: numpy.ndarray) -> int:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from modules.model_manager.hashes import short_hash
 from modules.model_manager.library import Checkpoint, find
-from modules.recipe.fields import Recipe
+from modules.model_manager.stored import Refused
+from modules.recipe.fields import BadField, Recipe
 from modules.recipe.request import resolve
 
 STARTER = "starter.safetensors"
@@ -13,7 +14,10 @@ STARTER = "starter.safetensors"
 
 def recipe_for(request: Mapping[str, object], checkpoints: Sequence[Checkpoint], hashes: Path) -> Recipe:
     """The recipe for a request among these checkpoints, whose hashes are kept in `hashes`. BadField names the field that is wrong."""
-    return resolve(request, lambda wanted: usable(checkpoints, wanted, hashes), lambda found: short_hash(found.path, hashes))
+    try:
+        return resolve(request, lambda wanted: usable(checkpoints, wanted, hashes), lambda found: short_hash(found.path, hashes))
+    except Refused as refusal:
+        raise BadField("checkpoint", f"Checkpoint: it cannot be used: {refusal}") from None
 
 
 def usable(checkpoints: Sequence[Checkpoint], wanted: str, hashes: Path | None = None) -> Checkpoint:

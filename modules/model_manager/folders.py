@@ -6,34 +6,36 @@ from pathlib import Path
 
 EXTENSIONS = {".ckpt", ".safetensors", ".pt", ".pth", ".bin"}
 MAX_DEPTH = 12
+MAX_FOLDERS = 10_000
 
 
 def model_files(roots: Sequence[Path]) -> Iterator[tuple[str, Path]]:
     """Model files as (name, path); a name that an earlier folder has already gets its own folder's name before it."""
     names: set[str] = set()
     for root in dict.fromkeys(Path(os.path.abspath(root)) for root in roots):
-        for path in _walk(root, MAX_DEPTH, frozenset()):
+        for path in _walk(root, MAX_DEPTH, set()):
             name = path.relative_to(root).as_posix().encode("utf-8", "replace").decode("utf-8")  # a name may be bytes of no text
             name = f"{root.name}/{name}" if name in names else name
             names.add(name)
             yield name, path
 
 
-def _walk(folder: Path, depth: int, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """Model files below a folder, links to folders followed unless they lead back up; what cannot be listed holds nothing."""
+def _walk(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """Model files below a folder, each real folder once however many links lead there; what cannot be listed holds nothing."""
     try:
         here = os.stat(folder)
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
         return
-    if (here.st_dev, here.st_ino) in above:
+    if (here.st_dev, here.st_ino) in seen or len(seen) >= MAX_FOLDERS:
         return
+    seen.add((here.st_dev, here.st_ino))
     for entry in entries:
         if entry.name.startswith("."):
             continue
         if _is_folder(entry):
             if depth > 0:
-                yield from _walk(Path(entry.path), depth - 1, above | {(here.st_dev, here.st_ino)})
+                yield from _walk(Path(entry.path), depth - 1, seen)
         elif Path(entry.name).suffix.lower() in EXTENSIONS:
             yield Path(entry.path)
 

@@ -1,6 +1,7 @@
 """SHA-256 of model files, remembered: reading gigabytes takes seconds, and a file's hash only changes with the file."""
 
 import hashlib
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from modules.model_manager.stored import Identity, Refused, identify, open_regular
 
 SHORT = 10
+log = logging.getLogger("easel")
 TABLE = "CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT)"
 
 
@@ -24,8 +26,11 @@ def known_hash(path: Path, cache: Path) -> str | None:
         now = path.stat()
     except OSError:
         return None
-    with _opened(cache) as store:
-        row = store.execute("SELECT size, mtime_ns, sha256 FROM hashes WHERE path = ?", (str(path.absolute()),)).fetchone()
+    try:
+        with _opened(cache) as store:
+            row = store.execute("SELECT size, mtime_ns, sha256 FROM hashes WHERE path = ?", (str(path.absolute()),)).fetchone()
+    except (OSError, sqlite3.Error):  # a disk that is full or read-only: then nothing is known
+        return None
     return row[2] if row and row[:2] == (now.st_size, now.st_mtime_ns) else None
 
 
@@ -43,9 +48,12 @@ def _measure(path: Path, cache: Path | None) -> str:
 
 
 def _remember(path: Path, identity: Identity, digest: str, cache: Path) -> None:
-    with _opened(cache) as store, store:
-        row = (str(path.absolute()), identity.size, identity.mtime_ns, digest)
-        store.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?)", row)
+    row = (str(path.absolute()), identity.size, identity.mtime_ns, digest)
+    try:
+        with _opened(cache) as store, store:
+            store.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?)", row)
+    except (OSError, sqlite3.Error) as error:
+        log.warning("%s cannot be written, so %s is read again next time: %s", cache, path.name, error)
 
 
 @contextmanager

@@ -105,12 +105,18 @@ def _checked_number(name: str, value: object, kind: type) -> int | float:
     label = FIELDS[name][1].label
     try:
         number = int(value) if isinstance(value, int | str) and kind is int else float(value)
+        finite = math.isfinite(number)
     except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number) or kind is int and number != int(number):
-        shown = repr(value)[:40]
+        finite = False
+    if isinstance(value, bool) or not finite or kind is int and number != int(number):
+        shown = f"{value!r:.40}" if isinstance(value, int | float | str) and not _is_long(value) else "that"
         raise BadField(name, f"{label}: {shown} is not a {'whole ' if kind is int else ''}number")
     return kind(number)
+
+
+def _is_long(value: object) -> bool:
+    """Whether Python would refuse to write the number out."""
+    return isinstance(value, int) and value.bit_length() > 200
 
 
 def to_dict(recipe: Recipe) -> dict[str, str | int | float]:

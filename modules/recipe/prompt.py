@@ -16,7 +16,8 @@ COMMA_REACH = 20  # tokens after the last comma that may move to the next chunk
 
 Encode = Callable[[str], list[int]]
 
-_TOKEN = re.compile(r"\\(.)|([(\[])|:[ \t]*([+-]?(?:\d+\.?\d*|\.\d+))[ \t]*\)|([)\]])|\s*\b(BREAK)\b\s*", re.DOTALL)
+# Possessive throughout: hostile prompts must not make it look twice at anything.
+_TOKEN = re.compile(r"\\(.)|([(\[])|:[ \t]*+([+-]?(?:\d++\.?\d*+|\.\d++))[ \t]*+\)|([)\]])|\b(BREAK)\b\s*+", re.DOTALL)
 _ROUND, _SQUARE = 1.1, 1 / 1.1
 _DEPTH = 16  # brackets nested deeper are text: keeps hostile prompts linear
 
@@ -54,10 +55,10 @@ def parse(text: str) -> list[Part]:
         weights[start:] = [weight * factor for weight in weights[start:]]
 
     for match in _TOKEN.finditer(text):
-        if match.start() > done:
-            say(text[done : match.start()])
-        done = match.end()
         escaped, opening, number, closing, breaks = match.groups()
+        plain, done = text[done : match.start()], match.end()
+        if plain := plain.rstrip() if breaks else plain:
+            say(plain)
         if opening and len(open_round) + len(open_square) < _DEPTH:
             (open_round if opening == "(" else open_square).append(len(texts))
         elif number and open_round:

@@ -21,10 +21,12 @@ def resolve(request: Mapping[str, object], find: Callable[[str], Model], hash_of
     Holes take the checkpoint's own defaults (its native size, what its description recommends), then the table's.
     `find` names the model for a wanted checkpoint ("" for the first there is) or raises LookupError. A bad value raises BadField.
     """
+    if len(request) > len(FIELDS):
+        raise BadField("", f"{len(request)} fields are more than a recipe has")
     asked = {name: value for name, value in request.items() if not _is_hole(name, value)}
     unknown = set(asked) - set(FIELDS)
     if unknown:
-        raise BadField(min(unknown), f"{min(unknown)}: there is no such field")
+        raise BadField(min(unknown), f"{min(unknown)!r:.60}: there is no such field")
     values = {name: checked(name, value) for name, value in asked.items()}
     try:
         model = find(values.pop("checkpoint", ""))

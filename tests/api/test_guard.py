@@ -51,6 +51,7 @@ def test_names_given_by_the_user_are_answered():
     [
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Origin": "http://localhost:3000"},
         {"Origin": "http://127.0.0.1:3000"},
         {"Sec-Fetch-Site": "cross-site"},
@@ -107,4 +108,6 @@ def test_a_token_is_exchanged_for_a_cookie_once():
     assert entered.status_code == 303 and entered.headers["location"] == "/"
     assert "httponly" in entered.headers["set-cookie"].lower() and COOKIE in entered.headers["set-cookie"]
     assert guarded.get("/").status_code == 200
+    for strange in ('prefs={"theme":"dark"}', "a b=c", "name[0]=x"):
+        assert client(names=None, token="s3cret").get("/", headers={"Cookie": f"{strange}; {COOKIE}=s3cret"}).status_code == 200
     assert client(names=None, token="s3cret").get("/", headers={"Authorization": "Bearer s3cret"}).status_code == 200

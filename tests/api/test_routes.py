@@ -3,6 +3,11 @@ import urllib.request
 
 import pytest
 
+from modules.jobs.desk import Desk
+from modules.recipe.fields import BadField
+from modules.settings import Settings
+from tests.checkpoints import write_checkpoint
+
 
 def test_a_job_is_drawn_and_its_picture_served_by_id(server):
     job = server.draw(prompt="a red <script>alert(1)</script> apple", steps=2, seed=41, batch_count=2)
@@ -70,6 +75,33 @@ def test_a_form_from_another_site_makes_no_job(server):
 def test_no_path_leads_to_a_file(server, path):
     status, content = server.ask(path)
     assert status >= 400 and b"root:" not in (content if isinstance(content, bytes) else b"")
+
+
+@pytest.mark.parametrize("number", [10**30, -1, "x"])
+def test_numbers_beyond_all_ids_are_refused(server, number):
+    assert server.ask(f"/api/v1/jobs/{number}", method="DELETE")[0] == 422
+    assert server.ask(f"/api/v1/pictures/{number}/save", {})[0] == 422
+    for path in (f"/pictures/{number}", f"/pictures/{number}/thumbnail", f"/pictures?before={number}"):
+        assert server.ask("/api/v1" + path)[0] == 422
+
+
+def test_a_draft_keeps_only_what_a_form_can_hold(tmp_path):
+    desk = Desk(Settings(data_dir=tmp_path))
+    desk.keep_draft({"prompt": "a fox 🦊", "steps": 20, "seed": "-1", "vae": None, "cfg_scale": 7.5})
+    assert desk.draft() == {"prompt": "a fox 🦊", "steps": 20, "seed": "-1", "vae": None, "cfg_scale": 7.5}
+    desk.keep_draft({"prompt": "a \ud83d", "steps": 10**400, "seed": float("nan"), "vae": ["x"], "width": 128})
+    assert desk.draft() == {"width": 128}
+
+
+def test_a_checkpoint_that_went_since_it_was_listed_is_a_bad_field(tmp_path):
+    folder = tmp_path / "models" / "Stable-diffusion"
+    folder.mkdir(parents=True)
+    write_checkpoint(folder / "gone.safetensors")
+    desk = Desk(Settings(data_dir=tmp_path))
+    desk.refresh_checkpoints()
+    (folder / "gone.safetensors").unlink()
+    with pytest.raises(BadField, match="cannot be used"):
+        desk.resolve({"prompt": "x", "checkpoint": "gone.safetensors"})
 
 
 def test_waiting_jobs_can_be_dropped_and_a_batch_skipped(server):

@@ -114,7 +114,7 @@ def test_stopping_leaves_no_process_behind(tmp_path, ending):
         assert server.process.returncode == 0
     with started(tmp_path) as again:
         running = again.wait(lambda state: state["running"] and state["running"]["phase"] == "draw")["running"]
-        assert running["job"] == job and running["attempt"] == (2 if ending == signal.SIGKILL else 1)
+        assert running["job"] == job and running["attempt"] == 1
 
 
 def test_listening_to_others_takes_a_token(tmp_path):

@@ -94,7 +94,7 @@ def test_what_the_disk_refuses_stays_in_memory_and_can_be_saved_later(store, tmp
     assert gallery.png(id) == PNG
 
 
-def test_links_out_of_the_outputs_folder_are_not_followed(store, tmp_path):
+def test_links_and_pipes_in_a_pictures_place_are_not_followed(store, tmp_path):
     gallery = Gallery(store, tmp_path / "outputs")
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
@@ -102,11 +102,23 @@ def test_links_out_of_the_outputs_folder_are_not_followed(store, tmp_path):
     path = tmp_path / "outputs" / gallery.entry(id).file
     path.unlink()
     path.symlink_to(secret)
-    with pytest.raises(LookupError, match="not in the outputs folder"):
+    with pytest.raises(LookupError, match="cannot be read"):
+        gallery.png(id)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(LookupError, match="not a picture any more"):
         gallery.png(id)
     path.unlink()
     with pytest.raises(LookupError, match="cannot be read"):
         gallery.png(id)
+
+
+def test_the_outputs_may_lie_on_another_disk_behind_a_link(store, tmp_path):
+    (tmp_path / "big disk").mkdir()
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "txt2img-images").symlink_to(tmp_path / "big disk")
+    gallery = Gallery(store, tmp_path / "outputs")
+    assert gallery.png(gallery.keep(picture())) == PNG
 
 
 def test_pictures_may_be_read_as_the_users_own_files(tmp_path):

@@ -54,6 +54,16 @@ def test_what_is_no_message_is_refused(wire):
         read_frame(io.BytesIO(wire))
 
 
+def test_the_longest_legal_recipe_fits_and_what_does_not_fails_where_it_is_sent():
+    wire = io.BytesIO()
+    longest = Run(1, 1, Recipe(prompt="🦊" * 100_000, negative_prompt="漢" * 100_000, seed=1))
+    write_frame(wire, longest)
+    wire.seek(0)
+    assert read_frame(wire) == longest
+    with pytest.raises(ValueError, match="longer"):
+        write_frame(io.BytesIO(), Run(1, 1, Recipe(prompt="x" * (5 << 20), seed=1)))
+
+
 @given(st.binary(max_size=200))
 def test_garbage_is_never_more_than_a_broken_frame(garbage):
     try:

@@ -31,9 +31,9 @@ def test_waiting_jobs_survive_a_restart_in_order_and_the_running_one_is_tried_ag
         queue.add(Recipe(prompt=prompt, seed=1))
     running = queue.claim()
     again = Queue(Store(path))  # the first store is not closed: its process was killed
-    again.recover()
+    again.put_back()
     assert recipes(again) == ["a", "b", "c"]
-    assert again.claim() == running.__class__(**{**vars(running), "attempt": 2})
+    assert again.claim() == running
 
 
 def test_a_job_that_kills_the_engine_twice_has_failed_and_the_others_go_on(path):
@@ -52,8 +52,45 @@ def test_a_server_that_stops_in_order_does_not_use_up_an_attempt(path):
     job = queue.add(Recipe(seed=1))
     for _ in range(5):
         queue.claim()
-        queue.put_back(job)
-    assert queue.claim().attempt == 1
+        queue.put_back()
+    assert queue.claim().id == job and queue.job(job).attempt == 1
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "done"])
+@pytest.mark.parametrize("recipe", ["{", "[]", '{"hires_scale": 2}', '{"steps": "many"}'])
+def test_a_row_that_cannot_be_read_is_ended_and_the_others_go_on(path, state, recipe):
+    store = Store(path)
+    queue = Queue(store)
+    broken, after = queue.add(Recipe(prompt="broken", seed=1)), queue.add(Recipe(prompt="after", seed=1))
+    store.write("UPDATE jobs SET recipe = ?, state = ?, ending = ? WHERE id = ?", (recipe, state, 1 if state == "done" else None, broken))
+    queue.put_back()
+    queue.last_ended()
+    assert queue.claim().id == after
+    assert queue.job(broken).state == "failed" and "cannot be read" in queue.job(broken).reason
+    assert queue.last_ended().id == broken
+
+
+def test_what_ended_last_does_not_depend_on_the_clock(path):
+    store = Store(path)
+    queue = Queue(store)
+    first, second = queue.add(Recipe(seed=1)), queue.add(Recipe(seed=2))
+    queue.claim()
+    queue.end(first, "done")
+    store.write("UPDATE jobs SET ended = ended + 86400 WHERE id = ?", (first,))
+    queue.claim()
+    queue.end(second, "failed", "why")
+    assert queue.last_ended().id == second
+
+
+def test_another_program_at_the_file_does_not_send_the_queue_to_memory(path, monkeypatch):
+    store = Store(path)
+    store._connection.execute("PRAGMA busy_timeout = 50")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        Queue(store).add(Recipe(seed=1))
+    other.execute("COMMIT")
+    assert Queue(store).add(Recipe(seed=1)) and not store.notice
 
 
 def test_only_waiting_jobs_can_be_dropped(path):

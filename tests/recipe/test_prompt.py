@@ -33,6 +33,7 @@ def weights(text):
         ("(cat:abc)", [("cat:abc", 1.1)]),
         ("(a:0)", [("a", 0.0)]),
         ("BREAKFAST", [("BREAKFAST", 1.0)]),
+        ("(a  BREAK  b:1.2)", [("a", 1.2), ("", 1.2), ("b", 1.2)]),
     ],
 )
 def test_emphasis(text, expected):
@@ -72,7 +73,10 @@ def test_any_text_has_parts_and_chunks(text):
     assert all(len(c.ids) == 77 for c in chunk(parts, encode))
 
 
-@pytest.mark.parametrize("bomb", ["(" * 100_000, "(a" * 33_000, "(a" * 20_000 + ")" * 20_000, "a:1.1)" * 16_000, "\\" * 100_000])
+WIDE = [" " * 100_000, ":" + " " * 99_000, "(a:" + "1" * 99_000, "BREAK" + " " * 99_000, " BREAK" * 15_000, "(a:1." + "1" * 99_000]
+
+
+@pytest.mark.parametrize("bomb", ["(" * 100_000, "(a" * 33_000, "(a" * 20_000 + ")" * 20_000, "a:1.1)" * 16_000, "\\" * 100_000, *WIDE])
 def test_hostile_prompts_cost_little(bomb):
     def cost(text):
         start = time.process_time()

@@ -38,7 +38,7 @@ def test_minus_one_is_a_random_seed_and_pictures_count_up():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *[("steps", v) for v in (0, -1, 151, 10**9, "abc", 2.5, float("nan"), True, [], "1e309")],
+        *[("steps", v) for v in (0, -1, 151, 10**9, "abc", 2.5, float("nan"), True, [], "1e309", 10**400, "1" * 5000)],
         *[("width", v) for v in (7, 0, -64, 10**6, 100, "512px")],
         *[("cfg_scale", v) for v in (float("inf"), -1, 31, "nan", {})],
         *[("seed", v) for v in (-2, 2**64, 1.5, float("nan"))],
@@ -47,6 +47,7 @@ def test_minus_one_is_a_random_seed_and_pictures_count_up():
         *[("prompt", v) for v in (5, "x" * 100_001, "a\0b", "\ud800")],
         ("checkpoint", "../../etc/passwd"),
         ("stepz", 5),
+        ("\ud800", 1),
     ],
 )
 def test_bad_values_are_refused_with_the_fields_name(field, value):
@@ -54,6 +55,11 @@ def test_bad_values_are_refused_with_the_fields_name(field, value):
         resolved(**{field: value})
     assert refused.value.field == field
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 300
+
+
+def test_more_fields_than_there_are_cost_nothing():
+    with pytest.raises(BadField, match="more than a recipe has"):
+        resolved(**{f"field{i}": i for i in range(1000)})
 
 
 def test_too_many_pictures_and_seeds_that_run_out_are_refused():
