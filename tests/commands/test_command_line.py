@@ -129,3 +129,20 @@ def test_doctor_is_content_with_this_machine_and_not_with_an_empty_one(places, t
     ill = easel("doctor", f"--data-dir={tmp_path / 'empty'}")
     assert ill.returncode == 1
     assert [line.split()[1] for line in ill.stdout.splitlines() if line.startswith("trouble")] == ["models", "drawing", "outputs"]
+
+
+def test_a_reader_that_goes_away_and_a_full_disk_make_no_traceback(places):
+    for arguments in (["models", *places], ["--help"]):
+        with subprocess.Popen([*APP, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+            reader.stdout.close()
+            assert b"Traceback" not in reader.stderr.read()
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([*APP, "models", *places], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+
+
+def test_folders_that_cannot_be_are_named(tmp_path):
+    unknown = easel("models", "--data-dir=~nosuchuser/a")
+    assert unknown.returncode == 2 and "nosuchuser" in unknown.stderr and unknown.stderr.count("\n") == 1
+    nowhere = easel("serve", "--data-dir=/dev/null", "--port=70000")
+    assert nowhere.returncode == 2 and "Traceback" not in nowhere.stderr

@@ -1,8 +1,15 @@
 """An engine or a server that is killed in the middle of a job: nothing is lost, and the picture is the same."""
 
 import signal
+import time
 
-from tests.servers import started
+from modules.jobs.desk import engine_arguments
+from modules.jobs.queue import Queue
+from modules.jobs.supervisor import Supervisor
+from modules.recipe.fields import Recipe
+from modules.settings import Settings
+from modules.store import Store
+from tests.servers import MODELS, started
 
 
 def drawing(step=1):
@@ -65,3 +72,37 @@ def test_without_a_place_for_pictures_they_are_still_shown(tmp_path):
         saved = server.ask(f"/api/v1/pictures/{picture['id']}/save", {})[1]
         assert (tmp_path / "outputs" / saved["file"]).read_bytes() == server.ask(picture["url"])[1]
         assert not server.state()["notices"]
+
+
+def test_whatever_goes_wrong_beside_the_engine_there_is_a_next_one(tmp_path):
+    settings = Settings(data_dir=tmp_path, models_dir=MODELS)
+    queue = Queue(Store(settings.state / "easel.sqlite3"))
+    kept = []
+
+    def keep(picture):
+        kept.append(picture)
+        if len(kept) == 1:
+            raise RuntimeError("nobody foresaw this")
+        return len(kept)
+
+    supervisor = Supervisor(queue, engine_arguments(settings), keep, changed=lambda: None)
+    job = queue.add(Recipe(prompt="a red apple", steps=1, width=64, height=64, seed=1, checkpoint="starter.safetensors"))
+    supervisor.start()
+    try:
+        deadline = time.monotonic() + 90
+        while queue.job(job).state not in ("done", "failed"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        supervisor.stop()
+    assert queue.job(job).state == "done" and queue.job(job).attempt == 2
+
+
+def test_a_folder_that_takes_nothing_still_draws(tmp_path):
+    for name in ("state", "outputs"):
+        (tmp_path / name).write_text("a file where the folder should be")
+    with started(tmp_path) as server:
+        job = server.draw(steps=2)
+        assert server.wait_for_job(job)["state"] == "done"
+        assert server.ask(server.pictures(job)[0]["url"])[1].startswith(b"\x89PNG")
+        assert any("memory" in notice for notice in server.state()["notices"])
