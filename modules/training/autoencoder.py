@@ -4,6 +4,7 @@ It starts as a linear map instead of random noise: 8 x 8 means as latents, bilin
 than a thousand steps of training.
 """
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modules.training.data import PLACED, anything, draw, scenes_of, to_signed
+from modules.training.data import PLACED, Scene, anything, draw, scenes_of, to_signed
 from modules.training.loop import Budget, Trainer, apply_rate, generators, learning_rate, sheet, train
 
 CHANNELS = (24, 48, 72, 96)
@@ -122,13 +123,9 @@ def pictures(folder: Path, seed: int, step: int, count: int) -> Tensor:
     return torch.from_numpy(to_signed(np.stack(drawn)))
 
 
-_SCENES: list = []
-
-
-def _scenes() -> list:
-    if not _SCENES:
-        _SCENES.extend(scenes_of(PLACED))
-    return _SCENES
+@cache
+def _scenes() -> tuple[Scene, ...]:
+    return tuple(scenes_of(PLACED))
 
 
 def trainer(icons: Path, seed: int = 1, channels: tuple[int, ...] = CHANNELS, batch: int = BATCH) -> Trainer:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from modules.training.loop import Budget
 
-MINUTES = {"autoencoder": 21.0, "clip": 6.0, "denoiser": 91.0}
+MINUTES = {"autoencoder": 21.0, "clip": 6.0, "denoiser": 66.0}
 
 
 def run(name: str, folder: Path, minutes: float | None, output: Path) -> bool:
