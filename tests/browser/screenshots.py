@@ -10,8 +10,17 @@ from tests import servers
 from tests.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.browser.visit import Visit
 
-PROMPTS = ("a sunflower", "a red car", "a penguin on the ice", "a lion", "a cactus", "a sailboat on the sea", "a fox in the snow")
-LAST = "a red apple on the grass"
+PROMPTS = (
+    "a sunflower",
+    "a lion in the meadow",
+    "a red car",
+    "a penguin on a white background",
+    "a rocket in the night sky",
+    "a small house in the snow",
+    "a sailboat on the sea",
+    "a red apple on the grass",
+)
+LAST = "a fox in the snow"
 
 
 def main(folder: str) -> None:
