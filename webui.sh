@@ -6,13 +6,14 @@ set -u -o pipefail
 fail() { echo "webui.sh: $1" >&2; exit 1; }
 
 here=$(cd -P "$(dirname "$(readlink -f "${BASH_SOURCE[0]}" 2>/dev/null || echo "${BASH_SOURCE[0]}")")" && pwd) || exit 1
-cd "$here" || fail "cannot enter $here"
 # shellcheck disable=SC1091
-if [ -f webui-user.sh ]; then . ./webui-user.sh; fi
+if [ -f "$here/webui-user.sh" ]; then . "$here/webui-user.sh"; fi
 if [ "${1:-}" = "-f" ]; then shift; fi  # "run as root" elsewhere; nothing to allow here
 
 export COMMANDLINE_ARGS="${COMMANDLINE_ARGS:-}" PIP_DISABLE_PIP_VERSION_CHECK=1
 venv=${venv_dir:-venv}
+case $venv in /* | -) ;; *) venv="$here/$venv" ;; esac
+lock="$venv.lock"
 needed_gb=3
 
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
@@ -49,35 +50,71 @@ pip_install() {
     grep -qi 'no space left' "$log" && fail "the disk is full: about $needed_gb GB are needed (log: $log)"
     grep -qiE 'NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|network is unreachable' "$log" \
         && fail "the packages cannot be fetched: is there a network? (log: $log)"
-    fail "the installation failed: $(grep -i '^error' "$log" | tail -n 1) (log: $log)"
+    fail "the installation failed: $( (grep -i '^error' "$log" || cat "$log") | tail -n 1) (log: $log)"
 }
 
-# install NAME FILE: what FILE lists, unless the very same list is installed already. A copy of the list is the stamp.
+# A copy of the list is the stamp of its installation.
+wanted() { cat "$here/$1" && echo "# torch from ${TORCH_INDEX_URL:-the package index}"; }
+installed() { [ "$(wanted "$1")" = "$(cat "$venv/.$1.installed" 2>/dev/null)" ]; }
+
 install() {
-    local stamp="$venv/.$1.installed" list
-    list=$(cat "$2" && echo "# torch from ${TORCH_INDEX_URL:-the package index}")
-    [ "$list" = "$(cat "$stamp" 2>/dev/null)" ] && return
-    log="$here/$venv/install.log"; case $venv in /*) log="$venv/install.log";; esac
+    installed "$1" && return
+    log="$venv/install.log"
     : > "$log" || fail "$venv cannot be written"
     touch "$venv/.installing"
-    echo "Installing what $2 lists: this takes some minutes the first time"
-    if [ "$1" = program ]; then
-        pip_install "$(grep '^torch==' "$2")" ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"}
+    echo "Installing what $1 lists: this takes some minutes the first time"
+    if [ "$1" = requirements.txt ]; then
+        pip_install "$(grep '^torch==' "$here/$1")" ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"}
     fi
-    pip_install -r "$2"
+    pip_install -r "$here/$1"
     rm -f "$venv/.installing"
-    printf '%s\n' "$list" > "$stamp"
+    wanted "$1" > "$venv/.$1.installed"
+}
+
+# Two starts at once must not install into one folder; a lock whose owner was killed does not count.
+take_lock() {
+    local owner
+    mkdir -p "$(dirname "$lock")" 2>/dev/null
+    if ! mkdir "$lock" 2>/dev/null; then
+        [ -d "$lock" ] || fail "$venv cannot be made: is the folder writable?"
+        owner=$(cat "$lock/owner" 2>/dev/null)
+        if [ -n "$owner" ] && kill -0 "$owner" 2>/dev/null; then fail "another start (process $owner) is installing: wait for it"; fi
+    fi
+    echo $$ > "$lock/owner"
+    trap 'rm -rf "$lock"' EXIT
+}
+
+set_up() {
+    take_lock
+    if [ -e "$venv/.installing" ]; then
+        echo "The last installation was interrupted: starting over"
+        make_venv
+    elif ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        make_venv
+    fi
+    local list
+    for list in "${lists[@]}"; do install "$list"; done
+    rm -rf "$lock"
+    trap - EXIT
+}
+
+ready() {
+    local list
+    [ ! -e "$venv/.installing" ] && "$venv/bin/python" -c '' 2>/dev/null || return 1
+    for list in "${lists[@]}"; do installed "$list" || return 1; done
 }
 
 if [ "$venv" = "-" ]; then
     python=$(find_python) || exit 1
 else
-    if [ -e "$venv/.installing" ]; then echo "The last installation was interrupted: starting over"; make_venv
-    elif ! "$venv/bin/python" -c '' 2>/dev/null; then make_venv; fi
     python="$venv/bin/python"
-    install program requirements.txt
-    if [ "${1:-}" = test ]; then install tests requirements-test.txt; fi
+    lists=(requirements.txt)
+    if [ "${1:-}" = test ]; then lists+=(requirements-test.txt); fi
+    ready || set_up
 fi
 
-if [ "${1:-}" = test ]; then shift; exec "$python" -m pytest "$@"; fi
-exec "$python" app.py "$@"
+if [ "${1:-}" = test ]; then
+    shift
+    cd "$here" && exec "$python" -m pytest "$@"
+fi
+exec "$python" "$here/app.py" "$@"

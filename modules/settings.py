@@ -81,7 +81,8 @@ def _checked(source: str, values: Mapping[str, object]) -> dict[str, object]:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise BadSettings(f"{source}: {name}: {first['msg'].lower()}") from None
+        says = "must be user:password" if name == "auth" else first["msg"].lower()
+        raise BadSettings(f"{source}: {name}: {says}") from None
     checked = {name: getattr(settings, name) for name in values}
     return {name: _absolute(value) if isinstance(value, Path) else value for name, value in checked.items()}
 

@@ -104,3 +104,26 @@ def test_a_missing_python_is_one_line(place, tmp_path):
 def test_a_folder_that_cannot_be_made_is_one_line(place):
     refused = webui(place, venv_dir="/proc/venv")
     assert one_line(refused) and "/proc/venv" in refused.stderr
+
+
+def test_a_start_that_was_killed_before_pip_was_there_starts_over(place):
+    venv = place / "half"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    again = webui(place, venv_dir=str(venv))
+    assert again.returncode == 0 and again.stdout.splitlines()[-1].startswith("app True"), again.stderr
+
+
+def test_two_starts_do_not_install_at_once_and_a_dead_ones_lock_is_taken_over(place):
+    lock = place / "shared.lock"
+    lock.mkdir()
+    (lock / "owner").write_text(str(os.getpid()))
+    waits = webui(place, venv_dir=str(place / "shared"))
+    assert one_line(waits) and str(os.getpid()) in waits.stderr and lock.is_dir()
+    (lock / "owner").write_text("999999999")
+    assert webui(place, venv_dir=str(place / "shared")).returncode == 0 and not lock.exists()
+
+
+def test_paths_are_the_callers(place, tmp_path):
+    (place / "app.py").write_text(APP + "; print(os.getcwd())")
+    assert webui(place, cwd=tmp_path).stdout.splitlines()[-1] == str(tmp_path)
+    (place / "app.py").write_text(APP)

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,7 +14,7 @@ from modules.gallery.pictures import today
 from modules.gallery.writer import save
 from modules.jobs.messages import Message, Picture, Progress
 from modules.model_manager.choice import recipe_for
-from modules.model_manager.library import scan
+from modules.model_manager.library import scan, scan_vaes
 from modules.recipe.fields import BadField, Recipe
 from modules.settings import Settings
 
@@ -39,19 +39,28 @@ def main(arguments: argparse.Namespace) -> int:
         recipe = _recipe(arguments, settings)
     except BadField as error:
         return fail(str(error), 2)
+    pictures: list[dict[str, object]] = []
+    folder = (arguments.folder or today(settings.outputs)).absolute()
+    output = sys.stdout
+
+    def keep(picture: Picture) -> None:
+        path = save(picture.png, folder, picture.seed)
+        shown = {"seed": picture.seed, "width": picture.width, "height": picture.height, "infotext": picture.infotext}
+        pictures.append({"path": str(path), **shown})
+        if not arguments.json:
+            print(path, file=output, flush=True)
+
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            pictures, facts = _draw(recipe, settings, arguments.folder or today(settings.outputs))
+            facts = _draw(recipe, settings, keep)
     except KeyboardInterrupt:
-        return fail("interrupted", 130)
+        return fail(f"interrupted; {len(pictures)} of {len(recipe.seeds)} pictures were saved", 130)
     except OSError as error:
         return fail(f"the picture could not be saved in {error.filename or settings.outputs}: {error.strerror or error}", 1)
     except RuntimeError as error:
         return fail(str(error), 1)
     if arguments.json:
         print(json.dumps({"pictures": pictures, "facts": facts}, ensure_ascii=False))
-    else:
-        print("\n".join(picture["path"] for picture in pictures))
     return 0
 
 
@@ -62,27 +71,23 @@ def _recipe(arguments: argparse.Namespace, settings: Settings) -> Recipe:
         if not times:
             raise BadField("width", f"Size: {arguments.size!r} is not like 512x512")
         request |= {"width": width, "height": height}
-    return recipe_for(request, scan(settings.checkpoint_roots), settings.hashes)
+    return recipe_for(request, scan(settings.checkpoint_roots), scan_vaes(settings.vae_roots, settings.checkpoint_roots), settings.hashes)
 
 
-def _draw(recipe: Recipe, settings: Settings, folder: Path) -> tuple[list[dict[str, object]], dict[str, object]]:
-    """The pictures as they lie in `folder`, and the facts of how they were drawn."""
+def _draw(recipe: Recipe, settings: Settings, keep: Callable[[Picture], None]) -> dict[str, object]:
+    """Draw, with a bar; `keep` takes each picture. Returns the facts of how they were drawn."""
     from modules.engine.run import run
     from modules.engine.studio import Studio
 
-    pictures: list[dict[str, object]] = []
     with _progress(recipe) as show:
 
         def take(message: Message) -> None:
             if isinstance(message, Progress):
                 show(message)
             if isinstance(message, Picture):
-                path = save(message.png, folder, message.seed)
-                shown = {"seed": message.seed, "width": message.width, "height": message.height, "infotext": message.infotext}
-                pictures.append({"path": str(path), **shown})
+                keep(message)
 
-        facts = run(recipe, Studio.of(settings), take, check=lambda: None)
-    return pictures, facts
+        return run(recipe, Studio.of(settings), take, check=lambda: None)
 
 
 @contextlib.contextmanager

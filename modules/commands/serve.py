@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import typing
 import webbrowser
 from collections.abc import Iterator
@@ -26,6 +27,12 @@ from modules.settings import DEFAULT_PORT, Settings
 if typing.TYPE_CHECKING:
     from modules.jobs.desk import Desk
 
+ELSEWHERE = [  # what people's start scripts for the AUTOMATIC1111 web UI hold, and Easel decides by itself
+    *("--xformers", "--medvram", "--medvram-sdxl", "--lowvram", "--lowram", "--no-half", "--no-half-vae", "--upcast-sampling", "--api"),
+    *("--opt-sdp-attention", "--opt-sdp-no-mem-attention", "--opt-split-attention", "--opt-sub-quad-attention", "--opt-channelslast"),
+    *("--skip-torch-cuda-test", "--skip-python-version-check", "--skip-version-check", "--skip-install", "--disable-nan-check"),
+    *("--no-download-sd-model", "--no-hashing", "--update-check", "--enable-insecure-extension-access"),
+]
 CONNECTIONS = 250  # more at once are refused; the usual limit on open files is 1024, or 256 on a Mac
 PORTS = 100  # how many ports are tried when none was asked for
 
@@ -33,10 +40,13 @@ PORTS = 100  # how many ports are tried when none was asked for
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("serve", help="open the page (the default)", allow_abbrev=False)
     add_settings(parser, list(Settings.model_fields))
+    parser.add_argument(*ELSEWHERE, dest="elsewhere", action="store_true", help=argparse.SUPPRESS)
 
 
 def main(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
+    if arguments.elsewhere:
+        print("easel: flags of other UIs that have no meaning here (--xformers, --medvram and the like) are ignored", file=sys.stderr)
     hosted = "SPACE_ID" in os.environ
     if hosted:
         settings = settings.model_copy(update={"listen": True, "port": DEFAULT_PORT})

@@ -4,16 +4,17 @@ import argparse
 from pathlib import Path
 
 from modules.commands.options import fail
+from modules.settings import PROGRAM
 
 STEPS = ("autoencoder", "clip", "denoiser", "export", "evaluate")
-STARTER = Path("models/Stable-diffusion/starter.safetensors")
+STARTER = PROGRAM / "models" / "Stable-diffusion" / "starter.safetensors"
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("train", help="train, export and judge the starter model", allow_abbrev=False)
     parser.add_argument("step", choices=(*STEPS, "all"), help="which step; each goes on where it was stopped")
     parser.add_argument("--minutes", type=float, help="how long the step trains in all (default: what the starter had)")
-    parser.add_argument("--folder", type=Path, default=Path("training"), help="where the working state lies (default: training)")
+    parser.add_argument("--folder", type=Path, default=PROGRAM / "training", help="where the working state lies (default: training)")
     parser.add_argument("--output", type=Path, default=STARTER, help=f"the file that export writes (default: {STARTER})")
     parser.add_argument("--threads", type=int, default=2, help="processor threads to use (default: 2)")
 

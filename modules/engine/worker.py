@@ -168,14 +168,15 @@ def load(wanted: Load, studio: "Studio", outbox: Outbox, inbox: Inbox) -> None:
             last = time.monotonic()
             outbox.send(Loading(wanted.checkpoint, fraction))
 
-    problem = ""
+    problem = number_format = why = ""
     try:
-        studio.warm(wanted.checkpoint, "Automatic", report)
+        chosen = studio.warm(wanted.checkpoint, "Automatic", report)
+        number_format, why = chosen.format.name, chosen.format.why
     except Cancelled:
         return
     except Exception as error:
         problem = in_one_line(error)
-    outbox.send(Loaded(wanted.checkpoint, time.monotonic() - begun, problem))
+    outbox.send(Loaded(wanted.checkpoint, time.monotonic() - begun, problem, number_format, why))
 
 
 def in_one_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ from modules.gallery.pictures import Entry, Gallery
 from modules.jobs.queue import Job, Queue
 from modules.jobs.supervisor import Board, Supervisor
 from modules.model_manager.choice import recipe_for, usable
-from modules.model_manager.library import Checkpoint, scan, scan_vaes
+from modules.model_manager.library import Checkpoint, VaeFile, scan, scan_vaes
 from modules.recipe import prompt
 from modules.recipe.fields import Recipe
 from modules.settings import Settings
@@ -76,13 +76,13 @@ class Desk:
     def refresh_checkpoints(self) -> None:
         """Look into the model folders again."""
         with self._listing:
-            vaes = [vae.name for vae in scan_vaes(self.settings.vae_roots, self.settings.checkpoint_roots) if vae.status == "ok"]
+            vaes = [vae.name for vae in self._vae_files() if vae.status == "ok"]
             self._listed = Listed(scan(self.settings.checkpoint_roots), vaes, self._listed.version + 1)
         self._changed()
 
     def resolve(self, request: Mapping[str, object]) -> Recipe:
         """The recipe for a request; BadField names the field that is wrong."""
-        return recipe_for(request, self.checkpoints(), self.settings.hashes)
+        return recipe_for(request, self.checkpoints(), self._vae_files(), self.settings.hashes)
 
     def submit(self, request: Mapping[str, object]) -> int:
         """Queue a request and return the job's id. BadField or QueueFull say why not."""
@@ -146,6 +146,9 @@ class Desk:
                 "version": self._listed.version,
             },
         }
+
+    def _vae_files(self) -> list[VaeFile]:
+        return scan_vaes(self.settings.vae_roots, self.settings.checkpoint_roots)
 
     def _last(self) -> dict[str, object] | None:
         job = self._queue.last_ended()

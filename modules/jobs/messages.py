@@ -76,11 +76,13 @@ class Loading(Message):
 
 @dataclass(frozen=True)
 class Loaded(Message):
-    """The checkpoint is warm; or `problem` says in one line why it is not."""
+    """The checkpoint is warm, in this number format; or `problem` says in one line why it is not."""
 
     checkpoint: str
     seconds: float
     problem: str = ""
+    number_format: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)

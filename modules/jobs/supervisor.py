@@ -163,8 +163,10 @@ class Supervisor:
             case Loading():
                 text = f"loading {message.checkpoint}… {message.fraction:.0%}"
                 self._show(text=text) if job else self._show(state="loading", text=text)
-            case Loaded() if not job:
-                self._show(state="ready", text=message.problem or "ready")
+            case Loaded():
+                self._learn(message.number_format, message.why)
+                if not job:
+                    self._show(state="ready", text=message.problem or "ready")
 
     def _take_of_job(self, job: Job, message: Message) -> None:
         match message:
@@ -176,11 +178,17 @@ class Supervisor:
                 self._keep(message)
                 self._show(preview=None)
             case Done(facts=facts):
+                self._learn(facts["number_format"], facts["number_format_why"])
                 self._finish(job, "done", facts=facts)
             case Cancelled():
                 self._finish(job, "cancelled")
             case Failed(reason=reason):
                 self._finish(job, "failed", reason=reason)
+
+    def _learn(self, number_format: str, why: str) -> None:
+        """Which format the checkpoint that is warm now is computed in."""
+        if number_format and self.board.ready:
+            self._show(ready=replace(self.board.ready, number_format=number_format, why=why))
 
     def _finish(self, job: Job, state: str, **how: object) -> None:
         self._queue.end(job.id, state, **how)

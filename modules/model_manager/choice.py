@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modules.model_manager.hashes import short_hash
-from modules.model_manager.library import Checkpoint, find
+from modules.model_manager.library import Checkpoint, VaeFile, find, find_vae
 from modules.model_manager.stored import Refused
 from modules.recipe.fields import BadField, Recipe
 from modules.recipe.request import resolve
@@ -12,12 +12,17 @@ from modules.recipe.request import resolve
 STARTER = "starter.safetensors"
 
 
-def recipe_for(request: Mapping[str, object], checkpoints: Sequence[Checkpoint], hashes: Path) -> Recipe:
-    """The recipe for a request among these checkpoints, whose hashes are kept in `hashes`. BadField names the field that is wrong."""
+def recipe_for(request: Mapping[str, object], checkpoints: Sequence[Checkpoint], vaes: Sequence[VaeFile], hashes: Path) -> Recipe:
+    """The recipe for a request among these files; hashes are kept in `hashes`. BadField names the field that is wrong."""
     try:
-        return resolve(request, lambda wanted: usable(checkpoints, wanted, hashes), lambda found: short_hash(found.path, hashes))
+        recipe = resolve(request, lambda wanted: usable(checkpoints, wanted, hashes), lambda found: short_hash(found.path, hashes))
     except Refused as refusal:
         raise BadField("checkpoint", f"Checkpoint: it cannot be used: {refusal}") from None
+    try:
+        find_vae(vaes, recipe.vae, recipe.checkpoint)
+    except LookupError as error:
+        raise BadField("vae", f"VAE: {error}") from None
+    return recipe
 
 
 def usable(checkpoints: Sequence[Checkpoint], wanted: str, hashes: Path | None = None) -> Checkpoint:

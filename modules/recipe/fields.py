@@ -80,7 +80,7 @@ def checked(name: str, value: object) -> str | int | float:
         return _checked_text(name, value, about)
     number = _checked_number(name, value, kind)
     if about.low is not None and not about.low <= number <= about.high:
-        raise BadField(name, f"{about.label}: {value} is outside {about.low:g} to {about.high:g}")
+        raise BadField(name, f"{about.label}: {value} is outside {about.low} to {about.high}")
     if kind is int and about.step > 1 and number % about.step:
         raise BadField(name, f"{about.label}: {value} is not a multiple of {about.step:g}")
     return number

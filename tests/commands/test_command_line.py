@@ -59,6 +59,7 @@ def test_the_same_call_gives_the_same_file_and_picture_i_is_what_its_seed_draws_
         (["-n", "0"], "Batch count"),
         (["--sampler", "Eular"], "did you mean 'Euler'"),
         (["--model", "nothing-like-it"], "nothing-like-it"),
+        (["--vae", "nothing-like-it"], "VAE: there is no nothing-like-it"),
         (["--cfg-scale", "inf"], "CFG scale"),
         (["--precision", "int3"], "int3"),
         (["--unknown"], "--unknown"),
@@ -87,8 +88,9 @@ def test_ctrl_c_is_code_130_and_leaves_nothing_half_written(places, tmp_path):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)
+    printed, error = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in error
+    assert len(printed.split()) == len(os.listdir(tmp_path / "out")) and f"{len(printed.split())} of 50" in error
     for name in os.listdir(tmp_path / "out"):
         with Image.open(tmp_path / "out" / name) as picture:
             picture.load()

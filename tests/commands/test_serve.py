@@ -78,7 +78,7 @@ def test_the_next_free_port_is_taken(server, tmp_path):
         (["--port", "0"], {}, "port"),
         (["--port", "abc"], {}, "port"),
         (["--theme", "pink"], {}, "pink"),
-        (["--auth", "nocolon"], {}, "auth"),
+        (["--auth", "nocolon"], {}, "auth: must be user:password"),
         (["--no-such-flag"], {}, "no-such-flag"),
         ([], {"EASEL_PORT": "abc"}, "EASEL_"),
         ([], {"COMMANDLINE_ARGS": "--port abc"}, "port"),
@@ -87,6 +87,11 @@ def test_the_next_free_port_is_taken(server, tmp_path):
 def test_bad_settings_are_one_line_and_code_2(arguments, environment, says):
     refused = served(*arguments, **environment)
     assert refused.returncode == 2 and says in refused.stderr.splitlines()[-1] and "Traceback" not in refused.stderr
+
+
+def test_flags_that_only_other_uis_need_are_ignored_with_a_word(server):
+    refused = served(f"--data-dir={server.data}", "--xformers", COMMANDLINE_ARGS="--medvram --no-half")
+    assert "ignored" in refused.stderr and "already runs" in refused.stderr
 
 
 def test_a_broken_config_file_is_named(tmp_path):
