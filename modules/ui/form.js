@@ -55,11 +55,19 @@ whenPresent("#form", (form) => {
 });
 whenPresent("#press", (press) => press.prepend(help));
 
-whenPresent("#problem [data-field]", (problem) => {
+// Gradio rewrites the problem in place, so it is the change that counts, not a new element.
+whenPresent("#problem", (home) => {
+  const changes = new MutationObserver(() => markWrong(home.querySelector("[data-field]")));
+  changes.observe(home, { attributes: true, childList: true, subtree: true });
+});
+
+function markWrong(problem) {
+  for (const field of document.querySelectorAll(".field.wrong")) field.classList.remove("wrong");
+  if (!problem) return;
   const field = document.querySelector(`#field-${CSS.escape(problem.dataset.field)}`);
   field?.classList.add("wrong");
   field?.querySelector("input, textarea")?.focus();
-});
+}
 
 whenPresent("#reuse-seed", (press) => press.addEventListener("click", () => shown() && typeInto("seed", String(shown().seed))));
 

@@ -1,6 +1,7 @@
 """The tab *Text to image*: what goes in on the left, the stage on the right, Generate in one place."""
 
 import json
+import time
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
@@ -102,7 +103,8 @@ def _submit(desk: "Desk", names: list[str], *values: object) -> str:
     try:
         desk.submit(request)
     except BadField as bad:
-        return f'<p role="alert" data-field="{escape(bad.field)}">{escape(str(bad))}</p>'
+        said = time.monotonic_ns()  # so that the same problem is seen to be said again
+        return f'<p role="alert" data-field="{escape(bad.field)}" data-said="{said}">{escape(str(bad))}</p>'
     return ""
 
 

@@ -117,3 +117,10 @@ def test_a_value_that_cannot_be_is_said_at_its_field(visit, studio):
     expect(problem).to_have_count(0)
     visit.wait_for_rest()
     assert studio.wait_for_job(last + 1)["state"] == "done", json.dumps(studio.state())
+
+
+def test_every_wrong_field_is_marked_not_only_the_first(visit):
+    for field, value in (("width", 100), ("height", 99999), ("height", 99998), ("batch_count", 0)):
+        visit.ask_for("a fox", **{"width": 128, "height": 128, "batch_count": 1, field: value})
+        expect(visit.page.locator(f"#field-{field}.wrong")).to_be_visible()
+        expect(visit.page.locator(".field.wrong")).to_have_count(1)
