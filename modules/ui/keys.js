@@ -15,3 +15,12 @@ document.addEventListener("keydown", (event) => {
   const isForAList = event.target.getAttribute?.("aria-expanded") === "true";
   if (event.key === "Escape" && !isForAList && !viewerIsOpen()) stop();
 });
+
+// Gradio opens a list that is left by Tab, and leaves it open.
+document.addEventListener("focusout", ({ target }) => {
+  if (!target.matches("[role=combobox]")) return;
+  setTimeout(() => {
+    if (target === document.activeElement || target.getAttribute("aria-expanded") !== "true") return;
+    target.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
+  }, 50);
+});

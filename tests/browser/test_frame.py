@@ -141,3 +141,12 @@ def test_the_keyboard_is_enough(visit):
     visit.wait_for_drawing()
     visit.page.keyboard.press("Escape")
     expect(visit.note("Interrupted")).to_be_visible()
+
+
+def test_lists_that_are_passed_by_tab_close(visit):
+    visit.box("prompt").focus()
+    for _ in range(14):
+        visit.page.keyboard.press("Tab")
+        visit.page.wait_for_timeout(30)
+    expect(visit.page.locator("[role=combobox][aria-expanded=true]")).to_have_count(0)
+    expect(visit.page.locator("[role=option]")).to_have_count(0)
