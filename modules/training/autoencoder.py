@@ -4,7 +4,6 @@ It starts as a linear map instead of random noise: 8 x 8 means as latents, bilin
 than a thousand steps of training.
 """
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modules.training.data import PLACED, Scene, anything, draw, scenes_of, to_signed
+from modules.training.data import to_signed
 from modules.training.loop import Budget, Trainer, apply_rate, generators, learning_rate, sheet, train
+from modules.training.sources import Source
 
 CHANNELS = (24, 48, 72, 96)
 LATENT = 4
@@ -115,30 +115,25 @@ def loss(pictures: Tensor, shown: Tensor, mean: Tensor, log_variance: Tensor) ->
     return total, {"loss": float(total.detach()), "psnr": decibel, "kl": float(divergence.detach())}
 
 
-def pictures(folder: Path, seed: int, step: int, count: int) -> Tensor:
-    """Two scenes of the curriculum for each picture of anything; (count, 3, 128, 128) in [-1, 1]."""
-    rng, _ = generators(seed, step)
-    scenes = _scenes()
-    drawn = [draw(scenes[rng.integers(len(scenes))], folder) if i % 3 else anything(rng, folder) for i in range(count)]
-    return torch.from_numpy(to_signed(np.stack(drawn)))
+@torch.no_grad()
+def encode(network: AutoencoderKL, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
+    """(N, H, W, 3) uint8 -> means and standard deviations of their latents, (N, 4, H / 8, W / 8) float32."""
+    with torch.autocast("cpu", torch.bfloat16):
+        posterior = network.encode(torch.from_numpy(to_signed(pictures))).latent_dist
+    return posterior.mean.float(), posterior.std.float()
 
 
-@cache
-def _scenes() -> tuple[Scene, ...]:
-    return tuple(scenes_of(PLACED))
-
-
-def trainer(icons: Path, seed: int = 1, channels: tuple[int, ...] = CHANNELS, batch: int = BATCH) -> Trainer:
+def trainer(source: Source, seed: int = 1, channels: tuple[int, ...] = CHANNELS, batch: int = BATCH) -> Trainer:
     torch.manual_seed(seed)
     network = build(channels).to(memory_format=torch.channels_last)
     start_linear(network)
     optimiser = torch.optim.AdamW(network.parameters(), PEAK_RATE, (0.9, 0.99), weight_decay=1e-4, fused=True)
-    held_out = pictures(icons, seed + 1, 0, 32)
+    held_out = torch.from_numpy(to_signed(source.pictures(generators(seed + 1, 0)[0], 32)))
 
     def step(number: int, fraction: float) -> dict[str, float]:
         rng, noise = generators(seed, number)
         whole = fraction > WHOLE_FROM
-        seen = pictures(icons, seed, number, batch // (4 if whole else 2))
+        seen = torch.from_numpy(to_signed(source.pictures(rng, batch // (4 if whole else 2))))
         if not whole:  # two crops of each picture
             corners = rng.integers(0, 128 - CROP + 1, (2, 2))
             seen = torch.cat([seen[:, :, top : top + CROP, left : left + CROP] for top, left in corners])
@@ -164,5 +159,5 @@ def trainer(icons: Path, seed: int = 1, channels: tuple[int, ...] = CHANNELS, ba
     return Trainer("autoencoder", {"network": network}, optimiser, step, picture, batch)
 
 
-def run(icons: Path, folder: Path, budget: Budget) -> bool:
-    return train(trainer(icons), budget, folder)
+def run(source: Source, folder: Path, budget: Budget) -> bool:
+    return train(trainer(source), budget, folder)

@@ -3,6 +3,7 @@
 The image encoder is kept beside it: it judges the denoiser's pictures (evaluate.py) and ships with nothing.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from modules.training.data import PLACED, Scene, draw, scenes_of, to_signed
-from modules.training.grammar import END, LENGTH, caption, compact, padded, tokens, vocabulary, with_noise
+from modules.training.data import to_signed
 from modules.training.loop import Budget, Trainer, apply_rate, generators, learning_rate, train
+from modules.training.sources import Source
+from modules.training.vocabulary import END, LENGTH, Vocabulary, padded, tokens
 
 WIDTH, LAYERS = 192, 3
 BATCH = 128
@@ -38,9 +40,28 @@ def text_config(rows: int, width: int = WIDTH, layers: int = LAYERS) -> CLIPText
     )
 
 
-def build(width: int = WIDTH, layers: int = LAYERS) -> CLIPTextModel:
-    """The text encoder on the compact vocabulary; its last two rows are start and end."""
-    return CLIPTextModel(text_config(len(vocabulary()), width, layers))
+class TextEncoder(nn.Module):
+    """CLIP's text encoder on the rows of a vocabulary, which it carries among its weights."""
+
+    def __init__(self, vocabulary: Vocabulary, width: int = WIDTH, layers: int = LAYERS) -> None:
+        super().__init__()
+        self.clip = CLIPTextModel(text_config(len(vocabulary), width, layers))
+        self.register_buffer("vocabulary", torch.tensor(vocabulary.ids))
+        self.known = vocabulary
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor]) -> "TextEncoder":
+        """The encoder that has these weights."""
+        rows, width = weights["clip.embeddings.token_embedding.weight"].shape
+        layers = len({name.split(".")[3] for name in weights if ".layers." in name})
+        vocabulary = Vocabulary(tuple(weights["vocabulary"].tolist()))
+        encoder = cls(vocabulary, width, layers)
+        encoder.load_state_dict(weights)
+        return encoder
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """CLIP ids (N, 77) -> last hidden states (N, 77, width)."""
+        return self.clip(input_ids=torch.from_numpy(self.known.rows(ids.numpy()))).last_hidden_state
 
 
 class ImageEncoder(nn.Module):
@@ -64,7 +85,7 @@ class ImageEncoder(nn.Module):
 class Pair(nn.Module):
     """Both encoders into one space, and the scale of their similarities (as a logarithm)."""
 
-    def __init__(self, text: CLIPTextModel, width: int = WIDTH) -> None:
+    def __init__(self, text: TextEncoder, width: int = WIDTH) -> None:
         super().__init__()
         self.text, self.image = text, ImageEncoder(width)
         self.project = nn.Linear(width, width, bias=False)
@@ -72,7 +93,7 @@ class Pair(nn.Module):
 
     def of_text(self, ids: Tensor) -> Tensor:
         """CLIP ids (N, 77) -> unit vectors (N, width), read at the first end token."""
-        states = self.text(input_ids=torch.from_numpy(compact(ids.numpy()))).last_hidden_state  # (N, 77, width)
+        states = self.text(ids)  # (N, 77, width)
         end = (ids == END).int().argmax(dim=1)
         return F.normalize(self.project(states[torch.arange(len(ids)), end]), dim=-1)
 
@@ -88,28 +109,26 @@ def contrast(text: Tensor, image: Tensor, scale: Tensor, labels: Tensor) -> Tens
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def encode_ids(texts: list[list[int]]) -> Tensor:
+def encode_ids(texts: Sequence[list[int]]) -> Tensor:
     return torch.tensor([padded(ids) for ids in texts])
 
 
-def pairs(icons: Path, scenes: list[Scene], rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def batch_of(source: Source, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Pictures (N, 3, 128, 128), CLIP ids (N, 77) with words from outside mixed into half, and what each shows (N)."""
-    chosen = [scenes[i] for i in rng.integers(0, len(scenes), count)]
-    pictures = torch.from_numpy(to_signed(np.stack([draw(scene, icons) for scene in chosen])))
-    texts = [tokens(caption(rng, scene.thing, scene.background)) for scene in chosen]
-    ids = encode_ids([with_noise(rng, text, MOST_FOREIGN * (i % 2)) for i, text in enumerate(texts)])
-    return pictures, ids, torch.tensor([scene.thing * 1000 + scene.background for scene in chosen])
+    seen = source.pairs(rng, count)
+    pictures = torch.from_numpy(to_signed(np.stack([example.picture for example in seen])))
+    texts = [source.vocabulary.with_noise(rng, tokens(example.words), MOST_FOREIGN * (i % 2)) for i, example in enumerate(seen)]
+    return pictures, encode_ids(texts), torch.tensor([example.meaning for example in seen])
 
 
-def trainer(icons: Path, seed: int = 2, width: int = WIDTH, layers: int = LAYERS, batch: int = BATCH) -> Trainer:
+def trainer(source: Source, seed: int = 2, width: int = WIDTH, layers: int = LAYERS, batch: int = BATCH) -> Trainer:
     torch.manual_seed(seed)
-    network = Pair(build(width, layers), width)
+    network = Pair(TextEncoder(source.vocabulary, width, layers), width)
     optimiser = torch.optim.AdamW(network.parameters(), PEAK_RATE, (0.9, 0.98), weight_decay=1e-2, fused=True)
-    scenes = list(scenes_of(PLACED))
 
     def step(number: int, fraction: float) -> dict[str, float]:
         rng, noise = generators(seed, number)
-        pictures, ids, labels = pairs(icons, scenes, rng, batch)
+        pictures, ids, labels = batch_of(source, rng, batch)
         pictures = pictures + 0.1 * torch.rand(batch, 1, 1, 1, generator=noise) * torch.randn(pictures.shape, generator=noise)
         rate = apply_rate(optimiser, PEAK_RATE, learning_rate(fraction, number, 50, 0.4))
         with torch.autocast("cpu", torch.bfloat16):
@@ -127,5 +146,5 @@ def trainer(icons: Path, seed: int = 2, width: int = WIDTH, layers: int = LAYERS
     return Trainer("clip", {"network": network}, optimiser, step, None, batch)
 
 
-def run(icons: Path, folder: Path, budget: Budget) -> bool:
-    return train(trainer(icons), budget, folder)
+def run(source: Source, folder: Path, budget: Budget) -> bool:
+    return train(trainer(source), budget, folder)

@@ -1,48 +1,17 @@
-"""Scenes: what is drawn where, as pixels, and how a person would ask for it.
+"""Pictures of scenes, as the networks are trained on them."""
 
-A `Stage` is a part of the curriculum. All have one large thing on one of ten backgrounds; places lie on the autoencoder's 8-pixel
-grid, so that the same thing is the same patch of latent wherever it stands.
-`anything` is wider than any stage: it teaches the autoencoder pictures the denoiser does not draw yet.
-"""
-
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from modules.training.backgrounds import BACKGROUNDS
 from modules.training.classes import THINGS
-from modules.training.sprites import Icons, backdrop, fetch, paste
+from modules.training.scenes import SIDE, Scene
+from modules.training.sprites import Icons, backdrop, fetch, paste, recoloured
 
-SIDE = 128
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One thing on one background; `thing` and `background` index the tables, the rest is geometry in pixels."""
-
-    thing: int
-    background: int
-    drawing: int
-    size: int
-    left: int
-    top: int
-    mirrored: bool
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Which scenes there are: `places` are (size, left edges, top edge, top edge where there is ground) in pixels."""
-
-    places: tuple[tuple[int, tuple[int, ...], int, int], ...]
-    mirrored: tuple[bool, ...]
-
-
-SIMPLE = Stage(((96, (16,), 16, 24), (112, (8,), 8, 8)), mirrored=(False,))
-PLACED = Stage(((96, (8, 16, 24), 16, 24), (112, (8,), 8, 8)), mirrored=(False, True))
+SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
+GREY = np.array([[0.299, 0.587, 0.114]] * 3)
 
 
 @cache
@@ -51,25 +20,26 @@ def icons(style: str, folder: Path) -> Icons:
 
 
 @cache
-def _sprite(folder: Path, style: str, icon: str, size: int, mirrored: bool) -> np.ndarray:
+def _sprite(folder: Path, style: str, icon: str, size: int, colour: str = "") -> np.ndarray:
     pixels = icons(style, folder).render(icon, size)
-    return pixels[:, ::-1] if mirrored else pixels
-
-
-def scenes_of(stage: Stage) -> Iterator[Scene]:
-    """Every scene of a stage, once."""
-    for (t, thing), (b, background), (size, lefts, top, low) in product(enumerate(THINGS), enumerate(BACKGROUNDS), stage.places):
-        mirrors = stage.mirrored if thing.mirror else (False,)
-        for drawing, left, mirrored in product(range(len(background.drawings)), lefts, mirrors):
-            yield Scene(t, b, drawing, size, left, low if background.ground else top, mirrored)
+    return recoloured(pixels, colour) if colour else pixels
 
 
 def draw(scene: Scene, folder: Path) -> np.ndarray:
-    """The scene's picture, (128, 128, 3) uint8."""
-    picture = backdrop(BACKGROUNDS[scene.background].drawings[scene.drawing]).copy()
-    sprite = _sprite(folder, "flat", THINGS[scene.thing].icon, scene.size, scene.mirrored)
-    paste(picture, sprite, scene.left, scene.top)
-    return picture
+    """The scene's picture, (side, side, 3) uint8."""
+    picture = backdrop(BACKGROUNDS[scene.background].drawings[scene.drawing], scene.side).copy()
+    for placed in scene.things:
+        thing = THINGS[placed.thing]
+        colour = placed.colour if placed.colour != thing.colour else ""
+        paste(picture, _sprite(folder, "flat", thing.icon, placed.size, colour), placed.left, placed.top)
+    return _styled(picture, scene.style)
+
+
+def _styled(picture: np.ndarray, style: int) -> np.ndarray:
+    """As photographs look: in colour, in black and white, in sepia."""
+    if style == 0:
+        return picture
+    return np.clip(picture @ (GREY, SEPIA)[style - 1].T, 0, 255).round().astype(np.uint8)
 
 
 def anything(rng: np.random.Generator, folder: Path) -> np.ndarray:
@@ -84,7 +54,7 @@ def anything(rng: np.random.Generator, folder: Path) -> np.ndarray:
         names = _wide(style, folder)
         size = int(rng.choice((40, 56, 72, 88, 104)))
         left, top = rng.integers(-size // 4, SIDE - 3 * size // 4, 2)
-        paste(picture, _sprite(folder, style, names[rng.integers(len(names))], size, bool(rng.integers(2))), left, top)
+        paste(picture, _sprite(folder, style, names[rng.integers(len(names))], size), left, top)
     return picture
 
 

@@ -8,14 +8,19 @@ import yaml
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import CLIPTextModel
 
+from modules.engine.families.sd1_names import text_name, unet_name, vae_name
+from modules.model_manager.architecture import UNetShape, VaeShape
+from modules.model_manager.layout import VAE
 from modules.training import denoiser
-from modules.training.grammar import UNKNOWN, VOCABULARY, vocabulary
-from modules.training.layout import Weights, unet_keys, vae_keys
+from modules.training.clip import TextEncoder
+from modules.training.sources import Source
+from modules.training.vocabulary import SIZE, UNKNOWN, Vocabulary
 
 GUIDANCE = 3.0  # the CFG scale at which its pictures are nearest to real scenes and still clear: halos above, blurs below
 SCALE_FACTOR = 0.18215
+
+Weights = dict[str, Tensor]
 
 
 @torch.no_grad()
@@ -34,38 +39,67 @@ def with_normalised_latents(weights: Weights, shift: Tensor, scale: Tensor) -> W
     return folded
 
 
-def with_all_tokens(weights: Weights) -> Weights:
-    """A text encoder's weights with CLIP's whole table of tokens: those outside the compact vocabulary get the unknown row."""
+def with_all_tokens(weights: Weights, vocabulary: Vocabulary) -> Weights:
+    """A text encoder's weights with CLIP's whole table of tokens: those outside the vocabulary get the unknown row."""
     name = next(key for key in weights if key.endswith("token_embedding.weight"))
-    table = weights[name][UNKNOWN].repeat(VOCABULARY, 1)  # (49408, width)
-    table[torch.tensor(vocabulary()[1:])] = weights[name][1:]
+    table = weights[name][UNKNOWN].repeat(SIZE, 1)  # (49408, width)
+    table[torch.tensor(vocabulary.ids[1:])] = weights[name][1:]
     return weights | {name: table}
 
 
-def checkpoint(unet: UNet2DConditionModel, vae: AutoencoderKL, text: CLIPTextModel, shift: Tensor, scale: Tensor) -> Weights:
+def unet_shape(unet: UNet2DConditionModel) -> UNetShape:
+    """A network of ours in the model manager's numbers."""
+    about = unet.config
+    attention = tuple("Attn" in kind for kind in about.down_block_types)
+    return UNetShape(
+        in_channels=about.in_channels,
+        out_channels=about.out_channels,
+        channels=tuple(about.block_out_channels),
+        layers=about.layers_per_block,
+        attention=attention,
+        context=about.cross_attention_dim,
+        heads=denoiser.HEADS,
+        mid_attention=True,
+        linear_projection=False,
+    )
+
+
+def vae_shape(vae: AutoencoderKL) -> VaeShape:
+    """A network of ours in the model manager's numbers."""
+    about = vae.config
+    return VaeShape(
+        channels=tuple(about.block_out_channels),
+        layers=about.layers_per_block,
+        latent_channels=about.latent_channels,
+        norm_groups=about.norm_num_groups,
+        mid_attention=False,
+        quant=True,
+    )
+
+
+def checkpoint(unet: UNet2DConditionModel, vae: AutoencoderKL, text: TextEncoder, shift: Tensor, scale: Tensor) -> Weights:
     """Every tensor of the checkpoint by its CompVis name, in float16."""
-    first_stage = vae_keys(with_normalised_latents(vae.state_dict(), shift, scale), len(vae.config.block_out_channels))
-    words = with_all_tokens(text.state_dict())
-    named = {f"model.diffusion_model.{key}": tensor for key, tensor in unet_keys(unet.state_dict()).items()}
-    named |= {f"first_stage_model.{key}": tensor for key, tensor in first_stage.items()}
-    named |= {f"cond_stage_model.transformer.text_model.{key.removeprefix('text_model.')}": tensor for key, tensor in words.items()}
+    named = {unet_name(key, unet_shape(unet)): tensor for key, tensor in unet.state_dict().items()}
+    first_stage = with_normalised_latents(vae.state_dict(), shift, scale)
+    named |= {VAE + vae_name(key, vae_shape(vae)): tensor for key, tensor in first_stage.items()}
+    named |= {text_name(key): tensor for key, tensor in with_all_tokens(text.clip.state_dict(), text.known).items()}
     return {key: tensor.detach().half().contiguous() for key, tensor in named.items()}
 
 
 def description(unet: UNet2DConditionModel, vae: AutoencoderKL) -> dict[str, object]:
     """The `.yaml` beside the checkpoint, in CompVis's words; `norm_num_groups` and `defaults`, what to draw with, are ours."""
-    base, widths = unet.config.block_out_channels[0], vae.config.block_out_channels
-    attended = [2**level for level, kind in enumerate(unet.config.down_block_types) if "Attn" in kind]
+    seen, first = unet_shape(unet), vae_shape(vae)
     network = {
-        "in_channels": 4, "out_channels": 4, "model_channels": base, "num_res_blocks": unet.config.layers_per_block,
-        "attention_resolutions": attended, "channel_mult": [width // base for width in unet.config.block_out_channels],
-        "num_heads": denoiser.HEADS, "transformer_depth": 1, "context_dim": unet.config.cross_attention_dim,
-        "use_spatial_transformer": True, "legacy": False,
+        "in_channels": seen.in_channels, "out_channels": seen.out_channels, "model_channels": seen.channels[0],
+        "num_res_blocks": seen.layers,
+        "attention_resolutions": [2**level for level, attends in enumerate(seen.attention) if attends],
+        "channel_mult": [width // seen.channels[0] for width in seen.channels], "num_heads": seen.heads, "transformer_depth": 1,
+        "context_dim": seen.context, "use_spatial_transformer": True, "legacy": False,
     }  # fmt: skip
     pixels = {
-        "z_channels": 4, "resolution": 128, "in_channels": 3, "out_ch": 3, "ch": widths[0],
-        "ch_mult": [width // widths[0] for width in widths], "num_res_blocks": vae.config.layers_per_block,
-        "attn_resolutions": [], "norm_num_groups": vae.config.norm_num_groups,
+        "z_channels": first.latent_channels, "resolution": 128, "in_channels": 3, "out_ch": 3, "ch": first.channels[0],
+        "ch_mult": [width // first.channels[0] for width in first.channels], "num_res_blocks": first.layers,
+        "attn_resolutions": [], "norm_num_groups": first.norm_groups,
     }  # fmt: skip
     params = {
         "parameterization": "v", "linear_start": denoiser.LINEAR_START, "linear_end": denoiser.LINEAR_END, "timesteps": denoiser.TIMESTEPS,
@@ -87,12 +121,12 @@ def write(weights: Weights, words: dict[str, object], output: Path) -> None:
     os.replace(temporary, output)
 
 
-def export(folder: Path, output: Path) -> None:
+def export(source: Source, folder: Path, output: Path) -> None:
     """Write the checkpoint from what was trained below `folder`. Raises FileNotFoundError naming the step that is missing."""
     vae, text = denoiser.load_stage(folder)
     if not (folder / "denoiser.pt").exists():
         raise FileNotFoundError(f"{folder / 'denoiser.pt'} is missing: run `train denoiser` first")
-    kept, _ = denoiser.load_cache(folder / "icons", folder)
+    kept, _ = denoiser.load_cache(source, folder)
     unet = denoiser.build()
     unet.load_state_dict(torch.load(folder / "denoiser.pt", weights_only=True)["networks"]["ema"])
     weights = checkpoint(unet, vae, text, kept.shift, kept.scale)

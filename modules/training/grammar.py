@@ -1,98 +1,118 @@
-"""Captions as a person would type them, and the tokens they are made of.
+"""Captions as a person would type them."""
 
-Of CLIP's 49,408 tokens a few hundred occur here. The text encoder trains on those rows and one shared row for every other
-token (`UNKNOWN`); export copies that row to all unused ids, so an unknown word in a prompt does no harm.
-"""
-
-from functools import cache
+from collections.abc import Iterator
 
 import numpy as np
-from instant_clip_tokenizer import Tokenizer
 
 from modules.training.backgrounds import BACKGROUNDS
-from modules.training.classes import THINGS
+from modules.training.classes import COLOURS, THINGS
+from modules.training.scenes import Placed, Scene
 
-LENGTH, START, END, VOCABULARY = 77, 49406, 49407, 49408
-UNKNOWN = 0
-FOREIGN = 0  # CLIP's token for "!", which no caption has
-
-BARE = 0.2
+BARE = 0.1
 OPENINGS = (
-    "", "", "", "", "a picture of ", "a drawing of ", "an illustration of ", "a photo of ", "an emoji of ", "a sticker of ", "an icon of ",
+    "", "", "", "", "", "a picture of ", "a drawing of ", "an illustration of ", "a photo of ", "an emoji of ", "a sticker of ",
 )  # fmt: skip
-ADJECTIVES = ("", "", "", "", "cute ", "big ", "little ", "beautiful ", "happy ", "funny ")
+ADJECTIVES = ("", "", "", "", "", "", "cute ", "beautiful ", "happy ", "funny ")
+SMALL, BIG = ("small", "little", "tiny"), ("big", "large")
 ENDINGS = (
-    "", "", "", "", ", flat design", ", emoji", ", simple", ", cartoon", ", high quality", ", vector art", ", illustration",
+    "", "", "", "", "", ", flat design", ", emoji", ", simple", ", cartoon", ", high quality", ", vector art", ", illustration",
 )  # fmt: skip
+BESIDE = ("{} and {}", "{} and {}", "{} next to {}", "{} beside {}", "{} to the left of {}", "{} left of {}")
+BEHIND = ("{} to the right of {}", "{} right of {}")
+SIDES = {"left": ("on the left", "on the left side"), "right": ("on the right", "on the right side"), "middle": ("", "in the middle")}
+STYLES: tuple[tuple[str, ...], ...] = ((), ("black and white", "in black and white"), ("sepia", "in sepia"))
+KINDS = ("picture", "photo", "drawing")
+PLURALS = {
+    "bunny": "bunnies",
+    "puppy": "puppies",
+    "fish": "fish",
+    "cactus": "cacti",
+    "strawberry": "strawberries",
+    "butterfly": "butterflies",
+}
 
 
-def article(word: str) -> str:
-    """"a fox", "an owl", "two cherries", "cherries"."""
-    first, last = word.split()[0], word.split()[-1]
-    if last.endswith("ies") or first in ("two", "red") and last.endswith("s"):
-        return word
-    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+def article(words: str) -> str:
+    """Indefinite: "a fox", "an owl", "a red apple", "cherries"."""
+    if words.split()[-1] == "cherries":
+        return words
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
-def caption(rng: np.random.Generator, thing: int, background: int) -> str:
-    """One way to ask for the thing on the background."""
-    words, place = THINGS[thing].names, BACKGROUNDS[background]
-    name = words[0] if rng.random() < 0.6 else words[rng.integers(len(words))]
-    phrase = place.phrases[rng.integers(len(place.phrases))]
-    subject = f"{ADJECTIVES[rng.integers(len(ADJECTIVES))]}{name}"
-    if rng.random() >= BARE:
-        subject = article(subject)
-    if rng.random() < 0.25:
-        return f"{OPENINGS[rng.integers(len(OPENINGS))]}{subject}, {phrase.removeprefix('with ')}"
-    return f"{OPENINGS[rng.integers(len(OPENINGS))]}{subject} {phrase}{ENDINGS[rng.integers(len(ENDINGS))]}"
+def plural(name: str) -> str:
+    """As people say it: "foxes", "cherries", "bunnies"."""
+    first, _, last = name.rpartition(" ")
+    if last == "cherries":
+        return name
+    ending = "es" if last.endswith(("s", "x", "ch")) else "s"
+    return f"{first} {PLURALS.get(last, last + ending)}".strip()
 
 
-def asked(thing: int, background: int) -> str:
-    """The plainest caption, as used for contact sheets: "a fox in the snow"."""
-    return f"{article(THINGS[thing].name)} {BACKGROUNDS[background].phrases[0]}"
+def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
+    return words[rng.integers(len(words))]
 
 
-@cache
-def _tokenizer() -> Tokenizer:
-    return Tokenizer()
+def named(rng: np.random.Generator, placed: Placed, size: str = "", plain: bool = False) -> str:
+    """One thing in words, without article: "small blue car". Colours other than its own are always said."""
+    thing = THINGS[placed.thing]
+    name = thing.name if plain or rng.random() < 0.6 else _pick(rng, thing.names)
+    said = placed.colour and (placed.colour != thing.colour or rng.random() < 0.5)
+    adjective = "" if plain or size or said and rng.random() < 0.7 else _pick(rng, ADJECTIVES)
+    return f"{size + ' ' if size else ''}{adjective}{placed.colour + ' ' if said else ''}{name}"
 
 
-def tokens(text: str) -> list[int]:
-    """CLIP's ids of a text, without start and end."""
-    return list(_tokenizer().encode(text))
+def _subject(rng: np.random.Generator, scene: Scene, plain: bool) -> str:
+    """Everything that stands in the scene."""
+    if len(scene.things) == 1:
+        (only,) = scene.things
+        size = _pick(rng, SMALL) if scene.small(only) else _pick(rng, ("", "", "", *BIG))
+        words = named(rng, only, "" if plain and size in BIG else size, plain)
+        side = _pick(rng, SIDES[scene.where(only)]) if scene.small(only) else ""
+        return f"{words if rng.random() < BARE and not plain else article(words)} {side}".strip()
+    left, right = scene.things
+    if (left.thing, left.colour) == (right.thing, right.colour):
+        words = named(rng, left, plain=plain)
+        name = next(name for name in sorted(THINGS[left.thing].names, key=len, reverse=True) if words.endswith(name))
+        return f"two {words.removesuffix(name)}{plural(name)}"
+    first, second = _sizes(rng, left, right)
+    one, other = article(named(rng, left, first, plain)), article(named(rng, right, second, plain))
+    if rng.random() < 0.2:
+        return _pick(rng, BEHIND).format(other, one)
+    return _pick(rng, BESIDE).format(one, other)
 
 
-def padded(ids: list[int]) -> list[int]:
-    """77 ids as Stable Diffusion wants them: start, at most 75 ids, end, and end again as padding."""
-    return ([START, *ids[: LENGTH - 2]] + [END] * LENGTH)[:LENGTH]
+def _sizes(rng: np.random.Generator, left: Placed, right: Placed) -> tuple[str, str]:
+    """How the sizes of two things are told apart; of things of different sizes at least one is said."""
+    if left.size == right.size:
+        return "", ""
+    small, big = _pick(rng, SMALL), _pick(rng, BIG)
+    small, big = ((small, big), (small, ""), ("", big))[rng.integers(3)]
+    return (small, big) if left.size < right.size else (big, small)
 
 
-@cache
-def vocabulary() -> tuple[int, ...]:
-    """The token of each compact row; row 0 is the unknown one and stands for no token (-1)."""
-    texts = [text for part in (OPENINGS, ADJECTIVES, ENDINGS) for text in part]
-    texts += [word for thing in THINGS for name in thing.names for word in (name, f" {name}")]
-    texts += [phrase for background in BACKGROUNDS for phrase in background.phrases]
-    used = {token for text in (*texts, "a", "an", ",") for token in tokens(text)}
-    return (-1, *sorted(used), START, END)
+def caption(rng: np.random.Generator, scene: Scene, plain: bool = False) -> str:
+    """One way to ask for the scene; `plain` without ornament: what a contact sheet or a test asks."""
+    subject, place = _subject(rng, scene, plain), BACKGROUNDS[scene.background]
+    phrase = place.phrases[0] if plain else _pick(rng, place.phrases)
+    style = _pick(rng, STYLES[scene.style]) if scene.style else ""
+    if plain:
+        return f"{subject} {phrase}{', ' + style if style else ''}"
+    opening, ending = _pick(rng, OPENINGS), _pick(rng, ENDINGS)
+    if style and rng.random() < 0.4 and not style.startswith("in "):
+        opening, style = f"{article(style)} {_pick(rng, KINDS)} of ", ""
+    tail = f", {style}" if style else ending
+    if rng.random() < 0.2:
+        return f"{opening}{subject}, {phrase.removeprefix('with ')}{tail}"
+    return f"{opening}{subject} {phrase}{tail}"
 
 
-@cache
-def _rows() -> np.ndarray:
-    rows = np.full(VOCABULARY, UNKNOWN, np.int64)
-    for row, token in enumerate(vocabulary()[1:], 1):
-        rows[token] = row
-    return rows
-
-
-def compact(ids: np.ndarray) -> np.ndarray:
-    """CLIP ids -> rows of the compact vocabulary, any shape."""
-    return _rows()[ids]
-
-
-def with_noise(rng: np.random.Generator, ids: list[int], most: int) -> list[int]:
-    """Up to `most` tokens outside the vocabulary, put in at random: the unknown row learns to say nothing."""
-    mixed = list(ids)
-    for _ in range(rng.integers(0, most + 1)):
-        mixed.insert(rng.integers(len(mixed) + 1), FOREIGN)
-    return mixed
+def all_words() -> Iterator[str]:
+    """Every word that a caption can have, in pieces."""
+    yield from (*OPENINGS, *ADJECTIVES, *ENDINGS, *SMALL, *BIG, *COLOURS, *BESIDE, *BEHIND, "a", "an", ",", "two", *KINDS)
+    for part in (*SIDES.values(), *STYLES):
+        yield from part
+    for thing in THINGS:
+        for name in thing.names:
+            yield from (name, plural(name))
+    for background in BACKGROUNDS:
+        yield from background.phrases

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from tqdm import tqdm
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,18 @@ def save(state: object, path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def bar(name: str) -> Callable[[float], None]:
+    """A progress bar for work that tells the fraction that is done."""
+    shown = tqdm(total=100, desc=name, unit="%", bar_format="{desc} {percentage:3.0f}% {elapsed} <{remaining}")
+
+    def report(fraction: float) -> None:
+        shown.update(100 * fraction - shown.n)
+        if fraction >= 1:
+            shown.close()
+
+    return report
 
 
 def generators(seed: int, step: int) -> tuple[np.random.Generator, torch.Generator]:

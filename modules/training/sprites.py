@@ -8,12 +8,15 @@ import io
 import json
 import subprocess
 import tarfile
+from colorsys import rgb_to_hsv
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import resvg_py
 from PIL import Image
+
+from modules.training.classes import COLOURS
 
 PACKAGES = {"flat": "@iconify-json/fluent-emoji-flat@1.2.6", "noto": "@iconify-json/noto@1.2.9"}
 
@@ -64,6 +67,29 @@ def _pixels(body: str, view: str, size: int) -> np.ndarray:
     rgba = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"), np.uint16)
     colour = (rgba[..., :3] * rgba[..., 3:] + 127) // 255
     return np.concatenate([colour, rgba[..., 3:]], axis=2).astype(np.uint8)
+
+
+NEAR = 26 / 256  # how far, on a circle of hues of length 1, a colour may be from the main one to be repainted with it
+
+
+def recoloured(sprite: np.ndarray, colour: str) -> np.ndarray:
+    """The premultiplied sprite with its main hue, the one most strongly coloured pixels have, turned into `colour`."""
+    alpha = sprite[..., 3:].astype(np.float32) / 255
+    plain = np.clip(sprite[..., :3] / np.maximum(alpha, 1 / 255), 0, 255).astype(np.uint8)
+    hsv = np.asarray(Image.fromarray(plain).convert("HSV"), np.float32) / 255  # (S, S, 3)
+    strength = hsv[..., 1] * hsv[..., 2] * alpha[..., 0]
+    counts, edges = np.histogram(hsv[..., 0], 32, (0, 1), weights=strength)
+    around = counts + np.roll(counts, 1) + np.roll(counts, -1)
+    main = edges[int(around.argmax())] + 1 / 64
+    away = np.abs((hsv[..., 0] - main + 0.5) % 1 - 0.5)
+    chosen = (away < NEAR) & (hsv[..., 1] > 0.25)
+    middle = np.median(hsv[chosen], axis=0)
+    hue, saturation, value = rgb_to_hsv(*(part / 255 for part in COLOURS[colour]))
+    hsv[chosen, 0] = (hue + (hsv[chosen, 0] - middle[0])) % 1
+    hsv[chosen, 1] = np.clip(hsv[chosen, 1] * saturation / middle[1], 0, 1)
+    hsv[chosen, 2] = np.clip(hsv[chosen, 2] * value / middle[2], 0, 1)
+    painted = np.asarray(Image.fromarray((hsv * 255).round().astype(np.uint8), "HSV").convert("RGB"), np.float32)
+    return np.concatenate([(painted * alpha).round(), sprite[..., 3:]], axis=2).astype(np.uint8)
 
 
 @cache

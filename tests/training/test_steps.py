@@ -6,30 +6,40 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from modules.training import autoencoder, clip, denoiser
-from modules.training.data import PLACED, scenes_of
+from modules.training.data import to_signed
 from modules.training.helper import helped
+from modules.training.latents import Cache, cache
 from modules.training.loop import Budget, Trainer, learning_rate, sheet, train
+from modules.training.sources import Emoji
 
 TINY = (8, 8, 16, 16)
 
 
-@pytest.fixture(scope="module")
-def kept(icons: Path) -> denoiser.Cache:
+FEW = {"simple": 8, "wide": 24, "256": 4}
+
+
+def kept_of(icons: Path, masked: bool) -> Cache:
     torch.manual_seed(0)
-    network = autoencoder.build(TINY)
+    network, source = autoencoder.build(TINY), Emoji(icons, FEW)
     autoencoder.start_linear(network)
-    return denoiser.cache(network, clip.build(64, 1).eval(), list(scenes_of(PLACED))[::50], icons, wordings=2)
+    return cache(network, clip.TextEncoder(source.vocabulary, 64, 1).eval(), source, masked=masked)
+
+
+@pytest.fixture(scope="module")
+def kept(icons: Path) -> Cache:
+    return kept_of(icons, masked=False)
 
 
 @pytest.fixture
-def makers(icons: Path, kept: denoiser.Cache) -> dict[str, Callable[[], Trainer]]:
+def makers(icons: Path, kept: Cache) -> dict[str, Callable[[], Trainer]]:
     return {
-        "autoencoder": lambda: autoencoder.trainer(icons, channels=TINY, batch=4),
-        "clip": lambda: clip.trainer(icons, width=64, layers=1, batch=16),
+        "autoencoder": lambda: autoencoder.trainer(Emoji(icons), channels=TINY, batch=4),
+        "clip": lambda: clip.trainer(Emoji(icons), width=64, layers=1, batch=16),
         "denoiser": lambda: denoiser.trainer(kept, lambda latents: latents[:, :3], channels=(32, 64), batch=8),
     }
 
@@ -64,7 +74,7 @@ def test_a_run_leaves_a_log_and_a_picture(makers: dict[str, Callable[[], Trainer
     assert (tmp_path / "denoiser.png").stat().st_size > 1000
 
 
-def test_a_helper_trains_the_same_weights_and_ends(makers: dict[str, Callable[[], Trainer]], kept: denoiser.Cache) -> None:
+def test_a_helper_trains_the_same_weights_and_ends(makers: dict[str, Callable[[], Trainer]], kept: Cache) -> None:
     training = makers["denoiser"]()
     training.step = lambda number, fraction: {}  # so that only the helper changes anything
     before = [parameter.detach().clone() for parameter in training.networks["network"].parameters()]
@@ -80,7 +90,7 @@ def test_the_linear_start_reconstructs_at_once(icons: Path) -> None:
     torch.manual_seed(0)
     network = autoencoder.build(TINY)
     autoencoder.start_linear(network)
-    seen = autoencoder.pictures(icons, 1, 0, 8)
+    seen = torch.from_numpy(to_signed(Emoji(icons).pictures(np.random.default_rng(1), 8)))
     with torch.no_grad():
         shown = network.decode(network.encode(seen).latent_dist.mean).sample
     means = torch.nn.functional.avg_pool2d(seen, 8)
@@ -88,19 +98,47 @@ def test_the_linear_start_reconstructs_at_once(icons: Path) -> None:
     assert (torch.nn.functional.avg_pool2d(shown, 8) - means).abs().mean() < 0.1
 
 
-def test_cached_latents_are_normalised_and_belong_to_their_captions(kept: denoiser.Cache) -> None:
-    assert len(kept.mean) == len(kept.deviation) == len(kept.subject)
-    assert kept.mean.float().std(dim=(0, 2, 3)).sub(1).abs().max() < 0.01
-    assert int(kept.subject.max()) == len(kept.context) - 1
+def test_cached_latents_are_normalised_and_belong_to_their_captions(kept: Cache) -> None:
+    assert {name: len(shelf) for name, shelf in kept.shelves.items()} == FEW
+    assert all(len(shelf.mean) == len(shelf.deviation) == len(shelf.context) == len(shelf.given) for shelf in kept.shelves.values())
+    assert kept.shelves["wide"].mean.float().std(dim=(0, 2, 3)).sub(1).abs().max() < 0.01
+    assert kept.shelves["256"].mean.shape[-2:] == (32, 32)
+
+
+def test_the_cache_survives_the_disk(kept: Cache, tmp_path: Path) -> None:
+    torch.save(kept.state(), tmp_path / "cache.pt")
+    again = Cache.of(torch.load(tmp_path / "cache.pt", weights_only=True))
+    assert torch.equal(again.shelves["256"].context, kept.shelves["256"].context) and torch.equal(again.scale, kept.scale)
+
+
+def test_the_curriculum_begins_simple_and_ends_with_larger_pictures(kept: Cache) -> None:
+    rng = np.random.default_rng(0)
+    seen = {stage: {len(denoiser.shelf_for(kept, rng, stage)) for _ in range(60)} for stage in (0.1, 0.5, 0.9)}
+    assert seen == {0.1: {8}, 0.5: {24}, 0.9: {24, 4}}
+    larger = denoiser.batch_of(kept, kept.shelves["256"], rng, torch.Generator(), 16)
+    assert larger.latents.shape == (4, 4, 32, 32)  # a quarter of the pictures, four times the size
+
+
+def test_an_inpainting_denoiser_sees_the_mask_and_what_it_leaves(icons: Path) -> None:
+    masked = kept_of(icons, masked=True)
+    shelf = masked.shelves["wide"]
+    assert shelf.given.shape == (24, 5, 16, 16)
+    assert set(shelf.given[:, 0].unique().tolist()) == {0.0, 1.0}
+    outside = (shelf.given[:, :1] == 0) & (torch.nn.functional.max_pool2d(shelf.given[:, :1].float(), 5, 1, 2) == 0)
+    assert (shelf.given[:, 1:] - shelf.mean).abs()[outside.expand(-1, 4, -1, -1)].max() < 0.2  # far from the hole it is the picture itself
+    training = denoiser.trainer(masked, lambda latents: latents[:, :3], channels=(32, 64), batch=8)
+    assert training.networks["network"].conv_in.in_channels == 9
+    assert training.step(0, 0.5)["loss"] > 0
+    assert training.picture().shape[2] == 3
 
 
 def test_a_perfect_prediction_has_no_loss() -> None:
     alpha = denoiser.alphas()
     latents, noise, t = torch.randn(4, 4, 8, 8), torch.randn(4, 4, 8, 8), torch.tensor([0, 300, 700, 999])
     kept, lost = alpha[t].sqrt()[:, None, None, None], (1 - alpha[t]).sqrt()[:, None, None, None]
-    right = kept * noise - lost * latents
-    assert float(denoiser.loss(lambda *_, **__: (right,), latents, latents, t, noise, alpha)) < 1e-10
-    assert float(denoiser.loss(lambda *_, **__: (-right,), latents, latents, t, noise, alpha)) > 0.1
+    right, seen = kept * noise - lost * latents, denoiser.Batch(latents, latents, latents[:, :0])
+    assert float(denoiser.loss(lambda *_, **__: (right,), seen, t, noise, alpha)) < 1e-10
+    assert float(denoiser.loss(lambda *_, **__: (-right,), seen, t, noise, alpha)) > 0.1
 
 
 def test_the_schedule_is_stable_diffusions() -> None:
@@ -122,7 +160,9 @@ def test_sampling_follows_a_perfect_denoiser_to_its_picture() -> None:
         noise = (x - kept * target) / lost
         return (kept * noise - lost * target,)
 
-    found = denoiser.sample(perfect, torch.zeros(1, 77, 8), torch.zeros(1, 77, 8), torch.randn(1, 4, 8, 8), steps=10)
+    found = denoiser.sample(
+        perfect, torch.zeros(1, 77, 8), torch.zeros(1, 77, 8), torch.randn(1, 4, 8, 8), torch.zeros(1, 0, 8, 8), steps=10
+    )
     torch.testing.assert_close(found, target, atol=1e-4, rtol=0)
 
 
