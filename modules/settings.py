@@ -36,6 +36,8 @@ class Settings(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="what draws")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="number format; auto measures this machine")
 
+    memory_budget: float | None = Field(None, ge=0, description="GB for recent checkpoints to stay loaded in (default: half of the memory)")
+
     @property
     def models(self) -> Path:
         return self.models_dir or self.data_dir / "models"
@@ -51,6 +53,7 @@ class Settings(BaseModel):
 
     @property
     def hashes(self) -> Path:
+        """What is known of model files: their hashes, and what was seen in them."""
         return self.state / "hashes.sqlite3"
 
     @property

@@ -118,6 +118,10 @@ def _add_models(routes: APIRouter, desk: Desk) -> None:
         shown = ("name", "status", "reason", "family", "native_size")
         return [{name: getattr(checkpoint, name) for name in shown} for checkpoint in desk.checkpoints()]
 
+    @routes.get("/models/refused")
+    def refused() -> list[dict[str, str]]:
+        return desk.refused()
+
     @routes.post("/models/refresh")
     def refresh() -> list[dict[str, object]]:
         desk.refresh_checkpoints()

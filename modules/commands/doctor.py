@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
-    checkpoints = scan(settings.checkpoint_roots)
+    checkpoints = scan(settings.checkpoint_roots, settings.hashes)
     checks: dict[str, Callable[[], str]] = {
         "versions": _versions,
         "memory": _memory,

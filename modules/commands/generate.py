@@ -71,7 +71,8 @@ def _recipe(arguments: argparse.Namespace, settings: Settings) -> Recipe:
         if not times:
             raise BadField("width", f"Size: {arguments.size!r} is not like 512x512")
         request |= {"width": width, "height": height}
-    return recipe_for(request, scan(settings.checkpoint_roots), scan_vaes(settings.vae_roots, settings.checkpoint_roots), settings.hashes)
+    roots, store = settings.checkpoint_roots, settings.hashes
+    return recipe_for(request, scan(roots, store), scan_vaes(settings.vae_roots, roots, store), store)
 
 
 def _draw(recipe: Recipe, settings: Settings, keep: Callable[[Picture], None]) -> dict[str, object]:

@@ -26,7 +26,7 @@ def main(arguments: argparse.Namespace) -> int:
             return 1
         return 0
     settings = settings_of(arguments)
-    checkpoints = scan(settings.checkpoint_roots)
+    checkpoints = scan(settings.checkpoint_roots, settings.hashes)
     if arguments.json:
         print(json.dumps([_plain(checkpoint) for checkpoint in checkpoints], ensure_ascii=False))
     elif not checkpoints:

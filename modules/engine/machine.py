@@ -59,6 +59,36 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that may still be filled on this device: in main memory with its swap space, or on the graphics card."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return min(psutil.virtual_memory().available + psutil.swap_memory().free, _container_memory()[1])
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of main memory, or of the graphics card."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    return min(psutil.virtual_memory().total, _container_memory()[0])
+
+
+def held_memory(device: torch.device) -> int:
+    """Bytes that this process fills now, on this device."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+def _container_memory() -> tuple[int, int]:
+    """What a cgroup (version 2) grants and how much of that is left, caches of files not counted; or very much."""
+    here = Path("/sys/fs/cgroup")
+    try:
+        granted = int((here / "memory.max").read_text())
+        held = dict(line.split() for line in (here / "memory.stat").read_text().splitlines())
+        return granted, granted - int((here / "memory.current").read_text()) + int(held["file"])
+    except (OSError, ValueError, KeyError):
+        return sys.maxsize, sys.maxsize
+
+
 def give_back_memory() -> None:
     """Returns freed memory to the system, which the C library would keep otherwise."""
     gc.collect()

@@ -75,9 +75,12 @@ def measure(shape: UNetShape, side: int) -> Seconds:
         if product[torch.bfloat16] > HOPELESS * product[torch.float32]:
             return {"float32": product[torch.float32]}
         side = min(side, LARGEST_SIDE)
-        levels = [(channels, max(side >> level, 1), shape.attention[level]) for level, channels in enumerate(shape.channels)]
+        levels = [
+            (channels, max(side >> level, 1), attends, shape.heads_at(level))
+            for level, (channels, attends) in enumerate(zip(shape.channels, shape.attention, strict=True))
+        ]
         return {
-            name: _best([_block(*level, shape.heads, dtype) for level in levels])
+            name: _best([_block(*level, dtype) for level in levels])
             for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
         }
 

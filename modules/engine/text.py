@@ -7,14 +7,16 @@ from torch import Tensor
 from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from modules.engine.stop import CannotDraw
-from modules.recipe.prompt import Chunk
+from modules.recipe.prompt import END, Chunk
 
 SMALLEST_MEAN = 0.01  # of the root mean square; below it the mean is rounding, and restoring it would scale by nonsense
 
 
-def encode(encoder: CLIPTextModel, chunks: Sequence[Chunk], clip_skip: int) -> Tensor:
-    """The conditioning of a prompt: (1, 77 x chunks, width) in the encoder's number format."""
-    hidden = hidden_state(encoder, torch.tensor([chunk.ids for chunk in chunks], device=encoder.device), clip_skip)
+def encode(encoder: CLIPTextModel, chunks: Sequence[Chunk], clip_skip: int, padding: int = END) -> Tensor:
+    """The conditioning of a prompt: (1, 77 x chunks, width) in the encoder's number format. `padding` fills chunks up behind their end."""
+    ids = torch.tensor([chunk.ids for chunk in chunks], device=encoder.device)
+    behind_end = (ids == END).cumsum(dim=1) > 1
+    hidden = hidden_state(encoder, ids.masked_fill(behind_end, padding), clip_skip)
     weighed = [emphasised(state, torch.tensor(chunk.weights)) for state, chunk in zip(hidden.float(), chunks, strict=True)]
     return torch.cat(weighed)[None].to(hidden.dtype)
 

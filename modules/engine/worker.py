@@ -32,6 +32,7 @@ from modules.jobs.messages import (
     Ready,
     Run,
     Skip,
+    Spent,
     read_frame,
     write_frame,
 )
@@ -126,7 +127,7 @@ def main(arguments: list[str]) -> None:
     from modules.engine.studio import Studio
 
     try:
-        studio = Studio(options.checkpoints, options.vaes, options.state, options.device, options.precision)
+        studio = Studio(options.checkpoints, options.vaes, options.state, options.device, options.precision, options.memory_budget)
     except CannotDraw as error:
         sys.exit(f"engine: {error}")
     chosen = studio.format_for()
@@ -134,9 +135,13 @@ def main(arguments: list[str]) -> None:
     while True:
         match inbox.work.get():
             case Load() as wanted:
-                load(wanted, studio, outbox, inbox)
+                last = load(wanted, studio, outbox, inbox)
             case Run() as wanted:
-                outbox.send(answer(wanted, studio, outbox, inbox.checker((wanted.job, wanted.attempt))))
+                last = answer(wanted, studio, outbox, inbox.checker((wanted.job, wanted.attempt)))
+        if studio.spent:
+            outbox.send(Spent(studio.spent))
+        if last:
+            outbox.send(last)
 
 
 def answer(wanted: Run, studio: "Studio", outbox: Outbox, check: Callable[[], None]) -> Message:
@@ -156,8 +161,8 @@ def answer(wanted: Run, studio: "Studio", outbox: Outbox, check: Callable[[], No
         return Failed(wanted.job, wanted.attempt, in_one_line(error))
 
 
-def load(wanted: Load, studio: "Studio", outbox: Outbox, inbox: Inbox) -> None:
-    """Loads a checkpoint ahead of its first use, unless it turns out that something else is wanted."""
+def load(wanted: Load, studio: "Studio", outbox: Outbox, inbox: Inbox) -> Loaded | None:
+    """Loads a checkpoint ahead of its first use; None if it turned out that something else is wanted."""
     begun = last = time.monotonic()
 
     def report(fraction: float) -> None:
@@ -173,10 +178,10 @@ def load(wanted: Load, studio: "Studio", outbox: Outbox, inbox: Inbox) -> None:
         chosen = studio.warm(wanted.checkpoint, "Automatic", report)
         number_format, why = chosen.format.name, chosen.format.why
     except Cancelled:
-        return
+        return None
     except Exception as error:
         problem = in_one_line(error)
-    outbox.send(Loaded(wanted.checkpoint, time.monotonic() - begun, problem, number_format, why))
+    return Loaded(wanted.checkpoint, time.monotonic() - begun, problem, number_format, why)
 
 
 def in_one_line(error: Exception) -> str:
@@ -205,6 +210,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--state", metavar="DIR", type=Path, required=True, help="where measurements are kept")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--memory-budget", metavar="GB", type=float, help="for recent checkpoints to stay loaded in")
     return parser.parse_args(arguments)
 
 

@@ -1,7 +1,9 @@
 """The front desk: everything the page, the API and the command line may ask of a running server, without torch."""
 
+import contextlib
 import json
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +14,7 @@ from modules.gallery.pictures import Entry, Gallery
 from modules.jobs.queue import Job, Queue
 from modules.jobs.supervisor import Board, Supervisor
 from modules.model_manager.choice import recipe_for, usable
+from modules.model_manager.hashes import measure_missing
 from modules.model_manager.library import Checkpoint, VaeFile, scan, scan_vaes
 from modules.recipe import prompt
 from modules.recipe.fields import Recipe
@@ -21,13 +24,16 @@ from modules.store import Store
 SHOWN_WAITING = 50
 SHOWN_PROMPT = 200  # characters
 MAX_DRAFT = 1 << 20  # characters
+PATIENCE = 5.0  # seconds for the model folders to answer
+IDLE = 0.5  # seconds between two looks whether nobody draws
 
 
 def engine_arguments(settings: Settings) -> list[str]:
     """How the engine process is told what it may read and how it should compute."""
     roots = [f"--checkpoints={root}" for root in settings.checkpoint_roots]
     vaes = [f"--vaes={root}" for root in settings.vae_roots]
-    return [*roots, *vaes, f"--state={settings.state}", f"--device={settings.device}", f"--precision={settings.precision}"]
+    budget = [] if settings.memory_budget is None else [f"--memory-budget={settings.memory_budget}"]
+    return [*roots, *vaes, *budget, f"--state={settings.state}", f"--device={settings.device}", f"--precision={settings.precision}"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Listed:
     """What lies in the model folders, as of the refresh that had this `version`."""
 
     checkpoints: list[Checkpoint]
-    vaes: list[str]
+    vaes: list[VaeFile]
     version: int
 
 
@@ -51,6 +57,7 @@ class Desk:
         self._supervisor = Supervisor(self._queue, engine_arguments(settings), self.gallery.keep, self._changed)
         self._listed = Listed([], [], 0)
         self._listing = threading.Lock()
+        self._slow = self._closed = False
 
     def open(self) -> None:
         """Start working: the queue goes on where the last server left it."""
@@ -64,6 +71,7 @@ class Desk:
         self._supervisor.start(preload)
 
     def close(self) -> None:
+        self._closed = True
         self._supervisor.stop()
         self._store.close()
 
@@ -71,18 +79,23 @@ class Desk:
         return self._listed.checkpoints
 
     def vaes(self) -> list[str]:
-        return self._listed.vaes
+        return [vae.name for vae in self._listed.vaes if vae.status == "ok"]
+
+    def refused(self) -> list[dict[str, str]]:
+        """The model files that cannot be used, and why."""
+        files = [*self._listed.checkpoints, *self._listed.vaes]
+        return [{"name": file.name, "reason": file.reason} for file in files if file.status == "refused"]
 
     def refresh_checkpoints(self) -> None:
-        """Look into the model folders again."""
-        with self._listing:
-            vaes = [vae.name for vae in self._vae_files() if vae.status == "ok"]
-            self._listed = Listed(scan(self.settings.checkpoint_roots), vaes, self._listed.version + 1)
+        """Look into the model folders again. Folders that do not answer (a share that is gone) leave the list as it was until they do."""
+        listed = threading.Event()
+        threading.Thread(target=self._list, args=(listed,), name="models", daemon=True).start()
+        self._slow = not listed.wait(PATIENCE)
         self._changed()
 
     def resolve(self, request: Mapping[str, object]) -> Recipe:
         """The recipe for a request; BadField names the field that is wrong."""
-        return recipe_for(request, self.checkpoints(), self._vae_files(), self.settings.hashes)
+        return recipe_for(request, self.checkpoints(), self._listed.vaes, self.settings.hashes)
 
     def submit(self, request: Mapping[str, object]) -> int:
         """Queue a request and return the job's id. BadField or QueueFull say why not."""
@@ -142,13 +155,28 @@ class Desk:
             "notices": self._notices(),
             "models": {
                 "count": sum(c.status == "ok" for c in self.checkpoints()),
-                "refused": sum(c.status != "ok" for c in self.checkpoints()),
+                "refused": len(self.refused()),
                 "version": self._listed.version,
             },
         }
 
-    def _vae_files(self) -> list[VaeFile]:
-        return scan_vaes(self.settings.vae_roots, self.settings.checkpoint_roots)
+    def _list(self, listed: threading.Event) -> None:
+        """Lists the models and then, while nobody wants to draw, measures the hashes that are missing."""
+        roots, vae_roots, store = self.settings.checkpoint_roots, self.settings.vae_roots, self.settings.hashes
+        with self._listing:
+            found = Listed(scan(roots, store), scan_vaes(vae_roots, roots, store), self._listed.version + 1)
+            self._listed, self._slow = found, False
+        listed.set()
+        self._changed()
+
+        def pause() -> None:
+            while not self._closed and self._supervisor.board.state != "ready":
+                time.sleep(IDLE)
+            if self._closed or self._listed is not found:
+                raise InterruptedError
+
+        with contextlib.suppress(InterruptedError):
+            measure_missing([file.path for file in found.checkpoints if file.status == "ok"], store, pause)
 
     def _last(self) -> dict[str, object] | None:
         job = self._queue.last_ended()
@@ -159,6 +187,8 @@ class Desk:
 
     def _notices(self) -> list[str]:
         notices = [self._store.notice] if self._store.notice else []
+        if self._slow:
+            notices.append("The model folders do not answer yet: the lists of models are as they were.")
         if unsaved := self.gallery.unsaved():
             which = "One picture" if unsaved == 1 else f"{unsaved} pictures"
             notices.append(f"{which} could not be saved in {self.settings.outputs}: kept in memory until you save or close Easel.")

@@ -86,6 +86,13 @@ class Loaded(Message):
 
 
 @dataclass(frozen=True)
+class Spent(Message):
+    """The engine holds memory that it cannot give back (`why` in a sentence): it should be replaced once this job has ended."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class Progress(Message):
     """Where a job stands: `picture` of `pictures` counts from 0, `phase` is load, encode, draw or decode."""
 

@@ -23,6 +23,7 @@ from modules.jobs.messages import (
     Ready,
     Run,
     Skip,
+    Spent,
     read_frame,
     write_frame,
 )
@@ -62,6 +63,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._starts_in_vain = 0
         self._preload = ""
+        self._spent = False
         self._thread = threading.Thread(target=self._attend, name="supervisor", daemon=True)
 
     def start(self, preload: str = "") -> None:
@@ -121,6 +123,7 @@ class Supervisor:
 
     def _one_life(self) -> str:
         """Start an engine and take what it says until it is gone; why it went."""
+        self._spent = False
         process = self._process = subprocess.Popen(self._command, cwd=PROGRAM, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if self._stopping.is_set():
             self._end_process()
@@ -167,6 +170,10 @@ class Supervisor:
                 self._learn(message.number_format, message.why)
                 if not job:
                     self._show(state="ready", text=message.problem or "ready")
+                    self._replace_if_spent()
+            case Spent(why=why):
+                self._spent = True
+                log.info("the engine is replaced before the next job: %s", why)
 
     def _take_of_job(self, job: Job, message: Message) -> None:
         match message:
@@ -192,8 +199,16 @@ class Supervisor:
 
     def _finish(self, job: Job, state: str, **how: object) -> None:
         self._queue.end(job.id, state, **how)
+        self._preload = job.recipe.checkpoint
         self._show(state="ready", text="ready", running=None, progress=None, preview=None, interrupting=False)
+        self._replace_if_spent()
         self.wake()
+
+    def _replace_if_spent(self) -> None:
+        """An engine without input ends; the next one has all its memory."""
+        if self._spent:
+            self._show(state="restarting", text="restarting, for the memory that the last checkpoint left behind")
+            self._process.stdin.close()
 
     def _show(self, **what: object) -> None:
         self.board = replace(self.board, **what)

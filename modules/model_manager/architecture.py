@@ -1,4 +1,4 @@
-"""What a Stable Diffusion 1 model is made of, in plain numbers: all that is needed to build its networks."""
+"""What a Stable Diffusion 1 or 2 model is made of, in plain numbers: all that is needed to build its networks."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class UNetShape:
-    """The denoiser. `channels` and `attention` have one entry a level, finest first; `context` is the text width it attends to."""
+    """The denoiser. `channels` and `attention` have one entry a level, finest first; `context` is the text width it attends to.
+
+    Attention has `heads` heads on every level, or heads of `head_width` channels where that is not 0. An inpainting model has
+    `in_channels` of 9: the latent, the mask and the latent of the masked picture.
+    """
 
     in_channels: int
     out_channels: int
@@ -17,6 +21,11 @@ class UNetShape:
     heads: int
     mid_attention: bool
     linear_projection: bool
+    head_width: int = 0
+
+    def heads_at(self, level: int) -> int:
+        """Attention heads on a level."""
+        return self.channels[level] // self.head_width if self.head_width else self.heads
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class VaeShape:
 
 @dataclass(frozen=True)
 class TextShape:
-    """The CLIP text encoder."""
+    """The CLIP text encoder. `layers` are those that are read; a short prompt is filled up with the token `padding`."""
 
     width: int
     layers: int
@@ -46,13 +55,15 @@ class TextShape:
     feed_forward: int
     vocabulary: int
     positions: int
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    padding: int = 49407
 
 
 @dataclass(frozen=True)
 class Architecture:
     """A whole checkpoint. `native_size` is the side of the pictures it was trained on, in pixels."""
 
-    family: Literal["sd1"]
+    family: Literal["sd1", "sd2"]
     unet: UNetShape
     vae: VaeShape
     text: TextShape

@@ -5,24 +5,23 @@ from pathlib import Path
 
 import numpy
 
-from modules.model_manager.headers import read_header
 from modules.model_manager.layout import TEXT, UNET, VAE, expected_tensors
-from modules.model_manager.library import yaml_beside
-from modules.model_manager.recognise import recognise
+from modules.model_manager.reading import described
 from modules.model_manager.stored import Header, Refused, amount
 from modules.model_manager.tensors import Tensors, open_tensors
 
 PIECE = 2**18
 BITS = {"F16": numpy.uint16, "BF16": numpy.uint16, "F32": numpy.uint32, "F64": numpy.uint64}
+BITS |= {"F8_E4M3": numpy.uint8, "F8_E5M2": numpy.uint8}
 INFINITY = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F800000, "F64": 0x7FF0000000000000}
-SIGN = {"F16": 0x8000, "BF16": 0x8000, "F32": 0x80000000, "F64": 0x8000000000000000}
+INFINITY |= {"F8_E4M3": 0x7F, "F8_E5M2": 0x7C}  # E4M3 has no infinity, but NaN
+SIGN = {"F16": 0x8000, "BF16": 0x8000, "F32": 0x80000000, "F64": 0x8000000000000000, "F8_E4M3": 0x80, "F8_E5M2": 0x80}
 PARTS = {UNET: "U-Net", VAE: "VAE", TEXT: "text encoder"}
 
 
 def check_file(path: Path) -> str:
     """One line about a usable checkpoint, every tensor of which was read. Raises Refused with the reason when it is not usable."""
-    header = read_header(path)
-    architecture = recognise(header, yaml_beside(path))
+    header, architecture = described(path)
     needed = expected_tensors(architecture)
     nonzero = set()
     with open_tensors(path, header) as tensors:

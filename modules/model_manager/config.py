@@ -13,6 +13,7 @@ MAX_DEPTH = 12
 UNET = ("model", "params", "unet_config", "params")
 AUTOENCODER = ("model", "params", "first_stage_config", "params", "ddconfig")
 DIFFUSION = ("model", "params")
+TEXT_ENCODER = ("model", "params", "cond_stage_config", "params")
 DEFAULTS = ("defaults",)
 
 

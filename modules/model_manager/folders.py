@@ -1,8 +1,10 @@
-"""Model files below folders that people fill by hand: links, loops, pipes and hidden files included."""
+"""Model files below folders that people fill by hand: links, loops, pipes, hidden files and checkpoints that are folders."""
 
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from modules.model_manager.folder_checkpoint import is_folder_checkpoint
 
 EXTENSIONS = {".ckpt", ".safetensors", ".pt", ".pth", ".bin"}
 MAX_DEPTH = 12
@@ -34,7 +36,9 @@ def _walk(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path
         if entry.name.startswith("."):
             continue
         if _is_folder(entry):
-            if depth > 0:
+            if is_folder_checkpoint(Path(entry.path)):
+                yield Path(entry.path)
+            elif depth > 0:
                 yield from _walk(Path(entry.path), depth - 1, seen)
         elif Path(entry.name).suffix.lower() in EXTENSIONS:
             yield Path(entry.path)

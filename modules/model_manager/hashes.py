@@ -2,16 +2,19 @@
 
 import hashlib
 import logging
+import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
-from modules.model_manager.stored import Identity, Refused, identify, open_regular
+from modules.model_manager.folder_checkpoint import files_of, is_folder_checkpoint
+from modules.model_manager.index import opened
+from modules.model_manager.stored import Refused, open_regular
 
 SHORT = 10
 log = logging.getLogger("easel")
-TABLE = "CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT)"
+PIECE = 2**20
 
 
 def short_hash(path: Path, cache: Path | None) -> str:
@@ -21,61 +24,75 @@ def short_hash(path: Path, cache: Path | None) -> str:
 
 
 def known_hash(path: Path, cache: Path) -> str | None:
-    """The file's whole SHA-256 if it was measured since the file last changed; never reads the file."""
+    """The whole SHA-256 if it was measured since the file last changed; never reads the file."""
     try:
-        now = path.stat()
+        size, mtime_ns = _state(path)
     except OSError:
         return None
     try:
-        with _opened(cache) as store:
+        with opened(cache) as store:
             row = store.execute("SELECT size, mtime_ns, sha256 FROM hashes WHERE path = ?", (str(path.absolute()),)).fetchone()
     except (OSError, sqlite3.Error):  # a disk that is full or read-only: then nothing is known
         return None
-    return row[2] if row and row[:2] == (now.st_size, now.st_mtime_ns) else None
+    return row[2] if row and row[:2] == (size, mtime_ns) else None
 
 
-def _measure(path: Path, cache: Path | None) -> str:
-    with open_regular(path) as file:
-        before = identify(file)
-        try:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise Refused(f"unreadable: {error.strerror or error}") from error
-        unchanged = identify(file) == before
-    if cache and unchanged:
-        _remember(path, before, digest, cache)
-    return digest
-
-
-def _remember(path: Path, identity: Identity, digest: str, cache: Path) -> None:
-    row = (str(path.absolute()), identity.size, identity.mtime_ns, digest)
+def paths_of(prefix: str, cache: Path) -> set[str]:
+    """The paths that had a hash with these first digits when they were measured."""
     try:
-        with _opened(cache) as store, store:
-            store.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?)", row)
+        with opened(cache) as store:
+            return {path for (path,) in store.execute("SELECT path FROM hashes WHERE substr(sha256, 1, ?) = ?", (len(prefix), prefix))}
+    except (OSError, sqlite3.Error):
+        return set()
+
+
+def measure_missing(paths: Iterable[Path], cache: Path, pause: Callable[[], None]) -> None:
+    """Measures those files whose hash is not known. `pause` is called before each piece; what it raises ends the work."""
+    for path in paths:
+        if known_hash(path, cache) is None:
+            try:
+                _measure(path, cache, pause)
+            except Refused as refusal:
+                log.warning("%s: %s", path.name, refusal)
+
+
+def _measure(path: Path, cache: Path | None, pause: Callable[[], None] = lambda: None) -> str:
+    """The SHA-256 of the file; of a folder, of its files one after the other."""
+    try:
+        before = _state(path)
+        digest = hashlib.sha256()
+        for name in _files(path):
+            with open_regular(path / name) as file:
+                _add(file, digest, pause)
+        unchanged = _state(path) == before
+    except OSError as error:
+        raise Refused(f"unreadable: {error.strerror or error}") from error
+    if cache and unchanged:
+        _remember(path, before, digest.hexdigest(), cache)
+    return digest.hexdigest()
+
+
+def _add(file: BinaryIO, digest: "hashlib._Hash", pause: Callable[[], None]) -> None:
+    while True:
+        pause()
+        if not (piece := file.read(PIECE)):
+            return
+        digest.update(piece)
+
+
+def _files(path: Path) -> list[str]:
+    return files_of(path) if is_folder_checkpoint(path) else [""]
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """(bytes, time of the last change) of the file or of all files of a folder."""
+    states = [os.stat(path / name) for name in _files(path)]
+    return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+
+
+def _remember(path: Path, state: tuple[int, int], digest: str, cache: Path) -> None:
+    try:
+        with opened(cache) as store, store:
+            store.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?)", (str(path.absolute()), *state, digest))
     except (OSError, sqlite3.Error) as error:
         log.warning("%s cannot be written, so %s is read again next time: %s", cache, path.name, error)
-
-
-@contextmanager
-def _opened(cache: Path) -> Iterator[sqlite3.Connection]:
-    """The store; one that is damaged is begun anew, for everything in it can be measured again."""
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        store = _connect(cache)
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError:
-        cache.unlink()
-        store = _connect(cache)
-    with closing(store):
-        yield store
-
-
-def _connect(cache: Path) -> sqlite3.Connection:
-    store = sqlite3.connect(cache, timeout=10)
-    try:
-        store.execute(TABLE)
-    except sqlite3.DatabaseError:
-        store.close()
-        raise
-    return store

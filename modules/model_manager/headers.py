@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from modules.model_manager.canonical import canonical
 from modules.model_manager.safetensors_header import read_safetensors
 from modules.model_manager.stored import Header, Refused, Stretch, TensorInfo, identify, open_regular, read_exactly
+from modules.model_manager.torch_legacy import read_torch_legacy
 from modules.model_manager.torch_zip import read_torch_zip
 
 __all__ = ["Header", "Refused", "Stretch", "TensorInfo", "read_header"]
@@ -21,8 +23,7 @@ NOT_MODELS = (
     (b"\xff\xd8\xff", "a picture, not a model"),
     (b"{", "a JSON text, not a model: the download failed, or it is a configuration"),
 )
-OLD_TEXT_ENCODER = "cond_stage_model.transformer."
-TEXT_ENCODER_PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
+PICKLE_PROTOCOL = b"\x05"  # the highest there is
 
 
 def read_header(path: Path) -> Header:
@@ -36,9 +37,11 @@ def read_header(path: Path) -> Header:
             header = read_safetensors(file, identity)
         elif first.startswith(b"PK\x03\x04"):
             header = read_torch_zip(file, identity)
+        elif first[:1] == b"\x80" and b"\0" <= first[1:2] <= PICKLE_PROTOCOL:
+            header = read_torch_legacy(file, identity)
         else:
             raise Refused(_what_else(first, file, identity.size))
-    return replace(header, tensors=_renamed(header.tensors))
+    return replace(header, tensors=canonical(header.tensors))
 
 
 def _what_else(first: bytes, file: BinaryIO, size: int) -> str:
@@ -52,24 +55,8 @@ def _what_else(first: bytes, file: BinaryIO, size: int) -> str:
         return f"only {size} bytes: download it again"
     if first[8:9] == b"{":
         return "damaged: its header would be longer than any; download it again"
-    if first[:1] == b"\x80" and first[1:2] in (b"\x00", b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "an old PyTorch format (a bare pickle), which is not read: convert it to .safetensors, or load and torch.save it again"
     if not first.strip(b"\0"):
         return "begins with zeros: an unfinished download; download it again"
     if size >= 22 and read_exactly(file, size - 22, 4) == b"PK\x05\x06":
         return "damaged: there are bytes before the beginning of its zip"
-    return "not a model file: neither .safetensors nor a zip by torch.save"
-
-
-def _renamed(tensors: dict[str, TensorInfo]) -> dict[str, TensorInfo]:
-    """The text encoder's tensors under today's names: transformers before 4.0 wrote them without `text_model.`"""
-    renamed: dict[str, TensorInfo] = {}
-    for name, tensor in tensors.items():
-        rest = name.removeprefix(OLD_TEXT_ENCODER)
-        if rest != name and rest.startswith(TEXT_ENCODER_PARTS):
-            rest = f"text_model.{rest}"
-        new = OLD_TEXT_ENCODER + rest if name.startswith(OLD_TEXT_ENCODER) else name
-        if new in renamed:
-            raise Refused(f"damaged: it holds {new} twice, under an old and a new name")
-        renamed[new] = tensor
-    return renamed
+    return "not a model file: neither .safetensors nor written by torch.save"

@@ -1,19 +1,24 @@
 """The checkpoints and VAE files below the model folders: what each is, or why it is not used."""
 
 import difflib
+import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
-from modules.model_manager.architecture import Architecture, VaeShape
+from modules.model_manager.architecture import Architecture, TextShape, UNetShape, VaeShape
 from modules.model_manager.config import read_defaults
-from modules.model_manager.folders import is_vae, model_files
-from modules.model_manager.hashes import known_hash
+from modules.model_manager.folder_checkpoint import files_of
+from modules.model_manager.folders import EXTENSIONS, is_vae, model_files
+from modules.model_manager.hashes import known_hash, paths_of
 from modules.model_manager.headers import read_header
-from modules.model_manager.recognise import recognise, recognise_vae
+from modules.model_manager.index import Kind, remembered, stamp
+from modules.model_manager.reading import described, yaml_beside
+from modules.model_manager.recognise import recognise_vae
 from modules.model_manager.stored import Refused
 
 AUTOMATIC, NONE = "Automatic", "None"
@@ -52,22 +57,17 @@ class VaeFile:
     size_bytes: int
 
 
-Kind = TypeVar("Kind", Checkpoint, VaeFile)
-Stamp = tuple[object, ...]
-_known: dict[tuple[Callable[..., object], str, Path], tuple[Stamp, Checkpoint | VaeFile]] = {}
+def scan(roots: Sequence[Path], store: Path | None = None) -> list[Checkpoint]:
+    """Every checkpoint below these folders, refused ones too, sorted by name. What did not change since it was last read, by this
+    process or by one that remembered it in `store`, is not read again."""
+    named = ((name, path) for name, path in model_files(roots) if not is_vae(path))
+    return sorted(remembered(CHECKPOINTS, named, store), key=lambda checkpoint: checkpoint.name.casefold())
 
 
-def scan(roots: Sequence[Path]) -> list[Checkpoint]:
-    """Every checkpoint below these folders, refused ones too, sorted by name. Files that did not change are not read again."""
-    found = [_remembered(_look_at_checkpoint, name, path) for name, path in model_files(roots) if not is_vae(path)]
-    return sorted(found, key=lambda checkpoint: checkpoint.name.casefold())
-
-
-def scan_vaes(roots: Sequence[Path], checkpoint_roots: Sequence[Path] = ()) -> list[VaeFile]:
+def scan_vaes(roots: Sequence[Path], checkpoint_roots: Sequence[Path] = (), store: Path | None = None) -> list[VaeFile]:
     """Every VAE file: all below `roots`, and those called `*.vae.*` beside checkpoints."""
     beside = [(name, path) for name, path in model_files(checkpoint_roots) if is_vae(path)]
-    found = [_remembered(_look_at_vae, name, path) for name, path in [*model_files(roots), *beside]]
-    return sorted(found, key=lambda vae: vae.name.casefold())
+    return sorted(remembered(VAES, [*model_files(roots), *beside], store), key=lambda vae: vae.name.casefold())
 
 
 def find(checkpoints: Sequence[Checkpoint], wanted: str, hashes: Path | None = None) -> Checkpoint:
@@ -110,20 +110,19 @@ def find_vae(vaes: Sequence[VaeFile], wanted: str, checkpoint: str) -> VaeFile |
     return found
 
 
-def yaml_beside(path: Path) -> Path | None:
-    """The configuration with the same stem, if there is one."""
-    beside = path.with_suffix(".yaml")
-    return beside if os.path.lexists(beside) else None
+def state_of(path: Path) -> str:
+    """Another text whenever a model's file, the `.yaml` beside it or a file of its folder is another than before."""
+    return stamp(_files(path))
 
 
 def _look_at_checkpoint(name: str, path: Path) -> Checkpoint:
     size = _size(path)
     try:
-        beside = yaml_beside(path)
-        architecture = recognise(read_header(path), beside)
-        defaults = read_defaults(beside)
+        header, architecture = described(path)
+        defaults = read_defaults(yaml_beside(path))
     except Refused as refusal:
         return Checkpoint(name, path, "refused", "", str(refusal), None, size, 0)
+    size = sum(file.size for file in header.files.values())
     return Checkpoint(name, path, "ok", architecture.family, "", architecture, size, architecture.native_size, defaults)
 
 
@@ -136,23 +135,6 @@ def _look_at_vae(name: str, path: Path) -> VaeFile:
     return VaeFile(name, path, "ok", "", shape, prefix, size)
 
 
-def _remembered(look: Callable[[str, Path], Kind], name: str, path: Path) -> Kind:
-    """What `look` says, asked again only when the file or the `.yaml` beside it is another than last time."""
-    stamp = (*_stamp(path), *_stamp(path.with_suffix(".yaml")))
-    key = (look, name, path)
-    if key not in _known or _known[key][0] != stamp:
-        _known[key] = stamp, look(name, path)
-    return _known[key][1]  # type: ignore[return-value]
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        now = os.stat(path)
-    except OSError as error:
-        return (error.errno,)
-    return now.st_dev, now.st_ino, now.st_mode, now.st_size, now.st_mtime_ns, now.st_ctime_ns
-
-
 def _size(path: Path) -> int:
     try:
         return os.stat(path).st_size
@@ -160,10 +142,44 @@ def _size(path: Path) -> int:
         return 0
 
 
+def _files(path: Path) -> list[str]:
+    """The file and the `.yaml` beside it, or the files of a folder in diffusers' layout."""
+    if path.suffix.lower() in EXTENSIONS:
+        return [str(path), f"{os.path.splitext(path)[0]}.yaml"]
+    return [f"{path}.yaml", *(f"{path}/{name}" for name in files_of(path))]
+
+
+def _pack(found: Checkpoint | VaeFile) -> dict[str, object]:
+    plain = {name: value for name, value in vars(found).items() if name not in ("name", "path")}
+    return {name: json.dumps(asdict(value)) if is_dataclass(value) else value for name, value in plain.items()}
+
+
+def _unpack_checkpoint(name: str, path: Path, plain: dict[str, Any]) -> Checkpoint:
+    architecture = plain.pop("architecture")
+    return Checkpoint(name=name, path=path, architecture=architecture and _architecture(architecture), **plain)
+
+
+def _unpack_vae(name: str, path: Path, plain: dict[str, Any]) -> VaeFile:
+    shape = plain.pop("shape")
+    return VaeFile(name=name, path=path, shape=shape and VaeShape(**_with_tuples(json.loads(shape))), **plain)
+
+
+@lru_cache
+def _architecture(text: str) -> Architecture:
+    plain = json.loads(text)
+    parts = {"unet": UNetShape, "vae": VaeShape, "text": TextShape}
+    return Architecture(**plain | {name: part(**_with_tuples(plain[name])) for name, part in parts.items()})
+
+
+def _with_tuples(plain: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+
+
 def _by_hash(checkpoints: Sequence[Checkpoint], prefix: str, hashes: Path | None) -> list[Checkpoint]:
     if hashes is None or not HASH.fullmatch(prefix):
         return []
-    return [found for found in checkpoints if (known_hash(found.path, hashes) or "").startswith(prefix.lower())]
+    paths = paths_of(prefix.lower(), hashes)
+    return [found for found in checkpoints if str(found.path.absolute()) in paths and known_hash(found.path, hashes)]
 
 
 def _same(wanted: str, *names: str) -> bool:
@@ -179,3 +195,7 @@ def _nothing(wanted: str, names: list[str]) -> str:
     close = difflib.get_close_matches(PurePosixPath(wanted[:200]).stem.casefold(), stems, n=3)
     hint = f"; did you mean {' or '.join(stems[stem] for stem in close)}?" if close else ""
     return f"there is no {wanted[:100]}{hint}"
+
+
+CHECKPOINTS = Kind("checkpoint", _files, _look_at_checkpoint, _pack, _unpack_checkpoint)
+VAES = Kind("VAE", _files, _look_at_vae, _pack, _unpack_vae)

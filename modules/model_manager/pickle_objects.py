@@ -1,6 +1,6 @@
 """What the objects in a checkpoint's pickle are described as: tensors and dictionaries as such, everything else as OPAQUE."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modules.model_manager.pickle_names import Global, check_call
 from modules.model_manager.stored import MAX_DIMENSIONS, MAX_NAME
@@ -34,16 +34,18 @@ class Opaque:
 
 
 OPAQUE = Opaque()
+BYTE_FORMATS = {"float8_e4m3fn", "float8_e5m2"}  # an element a byte, as UntypedStorage counts
 DICTIONARIES = {Global("collections", "OrderedDict"), Global("collections", "defaultdict"), Global("builtins", "dict")}
 TENSORS = {Global("torch._utils", "_rebuild_tensor"), Global("torch._utils", "_rebuild_tensor_v2")}
+TYPED_TENSOR = Global("torch._utils", "_rebuild_tensor_v3")  # of the formats younger than typed storages: float8
 PARAMETERS = {Global("torch._utils", "_rebuild_parameter"), Global("torch._utils", "_rebuild_parameter_with_state")}
 
 
 def stored(persistent_id: object) -> Storage:
     """The storage that one of torch's persistent ids names. Raises TypeError for any other id."""
     match persistent_id:
-        case ("storage", Global(module="torch" | "torch.storage", name=kind), str(key), _, numel) if len(key) <= MAX_NAME:
-            if _counts(numel):
+        case ("storage", Global(module="torch" | "torch.storage", name=kind), str(key), _, numel, *rest) if len(key) <= MAX_NAME:
+            if _counts(numel) and rest in ([], [None]):  # the legacy format ends with what once described views, and is None
                 return Storage(kind, key, numel)
     raise TypeError
 
@@ -52,6 +54,8 @@ def made(called: object, arguments: tuple[object, ...]) -> object:
     """What calling this would make, of which nothing is called. Raises Refused for what a checkpoint has no use for."""
     if isinstance(called, Global) and called in TENSORS:
         return _tensor(arguments)
+    if called == TYPED_TENSOR:
+        return _typed_tensor(arguments)
     if isinstance(called, Global) and called in PARAMETERS and arguments:
         return arguments[0]
     check_call(called)
@@ -63,6 +67,14 @@ def _tensor(arguments: tuple[object, ...]) -> object:
         case (Storage() as storage, offset, tuple(shape), tuple(strides), *_) if len(shape) == len(strides) <= MAX_DIMENSIONS:
             if _counts(offset, *shape, *strides):
                 return StoredTensor(storage.kind, storage.key, storage.numel, offset, shape, strides)
+    raise TypeError
+
+
+def _typed_tensor(arguments: tuple[object, ...]) -> object:
+    match arguments:
+        case (Storage(kind="UntypedStorage") as bytes_, offset, shape, strides, _, _, Global(module="torch", name=dtype), *_):
+            if dtype in BYTE_FORMATS:
+                return _tensor((replace(bytes_, kind=dtype), offset, shape, strides))
     raise TypeError
 
 

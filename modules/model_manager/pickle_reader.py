@@ -4,31 +4,46 @@ Tensors come out as descriptions (number format, shape, where their bytes are), 
 and every other object as OPAQUE, whatever the pickle wanted done to make it. See CPython's Lib/pickletools.py for the opcodes.
 """
 
+import io
 import pickletools
 from collections.abc import Callable
+from typing import BinaryIO
 
 from modules.model_manager.pickle_names import check_call, mention
-from modules.model_manager.pickle_objects import OPAQUE, made, stored
+from modules.model_manager.pickle_objects import OPAQUE, Storage, made, stored
 from modules.model_manager.stored import MAX_NAME, Refused
 
 MAX_WORK = 400_000
 
 
+class CutShort(Refused):
+    """The pickle has no end."""
+
+
 def read_pickle(data: bytes) -> object:
     """What the pickle describes. Raises Refused when it is malformed, too much work or holds what no checkpoint needs."""
+    stream = io.BytesIO(data)
+    root, _ = read_next(stream)
+    if stream.tell() != len(data):
+        raise Refused("damaged: there is something after the end of its pickle")
+    return root
+
+
+def read_next(stream: BinaryIO) -> tuple[object, dict[str, Storage]]:
+    """What the pickle that begins here describes, and every storage it speaks of, by key; the stream then stands behind it.
+
+    Raises Refused like `read_pickle`, CutShort where the stream ends within the pickle.
+    """
     machine = _Machine()
     try:
-        for opcode, argument, position in pickletools.genops(data):
+        for opcode, argument, _ in pickletools.genops(stream):
             machine.step(opcode.name, argument)
-            if opcode.name == "STOP":
-                if position != len(data) - 1:
-                    raise Refused("damaged: there is something after the end of its pickle")
-                return machine.result()
+        return machine.result(), machine.storages
     except Refused:
         raise
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, EOFError) as error:
-        raise Refused("damaged: its pickle cannot be read; download it again") from error
-    raise Refused("damaged: its pickle has no end; download it again")
+        kind = Refused if stream.read(1) else CutShort
+        raise kind("damaged: its pickle cannot be read; download it again") from error
 
 
 class _Machine:
@@ -38,6 +53,7 @@ class _Machine:
         self.stack: list[object] = []
         self.marks: list[int] = []
         self.memo: dict[int, object] = {}
+        self.storages: dict[str, Storage] = {}
         self.work = 0
 
     def step(self, name: str, argument: object) -> None:
@@ -218,7 +234,10 @@ def _build(machine: _Machine, argument: object) -> None:
 
 
 def _persistent(machine: _Machine, argument: object) -> None:
-    machine.stack.append(stored(machine.pop()))
+    storage = stored(machine.pop())
+    if machine.storages.setdefault(storage.key, storage) != storage:
+        raise ValueError
+    machine.stack.append(storage)
 
 
 PUSHES = {

@@ -1,10 +1,11 @@
-"""Recognises a Stable Diffusion 1 checkpoint of any width and depth by the names and shapes of its tensors."""
+"""Recognises a Stable Diffusion 1 or 2 checkpoint of any width and depth by the names and shapes of its tensors."""
 
 from collections.abc import Collection
 from pathlib import Path
 
 from modules.model_manager.architecture import Architecture, TextShape, UNetShape, VaeShape
-from modules.model_manager.config import AUTOENCODER, DIFFUSION, UNET, Config, read_config
+from modules.model_manager.canonical import has_open_clip
+from modules.model_manager.config import AUTOENCODER, DIFFUSION, TEXT_ENCODER, UNET, Config, read_config
 from modules.model_manager.kinds import unknown, what_it_is
 from modules.model_manager.layout import TEXT, VAE, Shapes, expected_tensors, vae_tensors
 from modules.model_manager.layout import UNET as UNET_PREFIX
@@ -12,35 +13,42 @@ from modules.model_manager.stored import Header, Refused, TensorInfo, shown
 
 Part = dict[str, tuple[int, ...]]
 
-NUMBER_FORMATS = ("F16", "BF16", "F32", "F64")
+NUMBER_FORMATS = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 GROUPS = 32
-VOCABULARY, POSITIONS = 49408, 77
+HEADS, HEAD_WIDTH = 8, 64  # of Stable Diffusion 1 and 2
+VOCABULARY, POSITIONS, END = 49408, 77, 49407
 MAX_LEVELS, MAX_LAYERS = 8, 64
 IGNORED = ("embeddings.position_ids",)
 NETWORKS = (UNET_PREFIX, TEXT, "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 
 
-def recognise(header: Header, yaml_path: Path | None) -> Architecture:
+def recognise(header: Header, config: Config) -> Architecture:
     """The architecture, every tensor of which is in the file in its shape. Raises Refused with what it is instead, or what is wrong."""
-    names = header.tensors.keys()
-    reason = what_it_is(names)
+    reason = what_it_is(header.tensors)
     if reason:
         raise Refused(reason)
-    _all_parts(names)
-    config = read_config(yaml_path)
-    unet, vae, text = _unet(_part(header, UNET_PREFIX), config), _vae(_part(header, VAE), config), _text(_part(header, TEXT))
+    _all_parts(header.tensors)
+    text = _text(_part(header, TEXT), config, has_open_clip(header.tensors))
+    family = "sd2" if text.activation == "gelu" else "sd1"
+    unet, vae = _unet(_part(header, UNET_PREFIX), config, family), _vae(_part(header, VAE), config)
+    prediction = "v" if config.choice(DIFFUSION, "parameterization", "eps", ("eps", "v")) == "v" else "epsilon"
     architecture = Architecture(
-        family="sd1",
+        family=family,
         unet=unet,
         vae=vae,
         text=text,
-        prediction="v" if config.choice(DIFFUSION, "parameterization", "eps", ("eps", "v")) == "v" else "epsilon",
+        prediction=prediction,
         scale_factor=config.positive(DIFFUSION, "scale_factor", 0.18215),
-        native_size=config.whole(DIFFUSION, "image_size", 512 // vae.factor or 1, 4096) * vae.factor,
+        native_size=config.whole(DIFFUSION, "image_size", usual_size(family, prediction) // vae.factor or 1, 4096) * vae.factor,
     )
-    _complete("SD1 checkpoint", header.tensors, expected_tensors(architecture))
+    _complete(f"{family.upper()} checkpoint", header.tensors, expected_tensors(architecture))
     _sensible(architecture)
     return architecture
+
+
+def usual_size(family: str, prediction: str) -> int:
+    """The side in pixels that released checkpoints of this kind were trained at."""
+    return 768 if (family, prediction) == ("sd2", "v") else 512
 
 
 def recognise_vae(header: Header, yaml_path: Path | None) -> tuple[VaeShape, str]:
@@ -48,7 +56,7 @@ def recognise_vae(header: Header, yaml_path: Path | None) -> tuple[VaeShape, str
     prefix = VAE if any(name.startswith(VAE) for name in header.tensors) else ""
     part = _part(header, prefix)
     if "decoder.conv_in.weight" not in part:
-        raise Refused(what_it_is(header.tensors.keys()) or "not a VAE: it has no decoder")
+        raise Refused(what_it_is(header.tensors) or "not a VAE: it has no decoder")
     shape = _vae(part, read_config(yaml_path))
     _complete("VAE", header.tensors, {prefix + name: extents for name, extents in vae_tensors(shape).items()})
     _check_vae(shape)
@@ -66,31 +74,30 @@ def _all_parts(names: Collection[str]) -> None:
     if len(missing) == len(parts):
         raise Refused(unknown(names))
     if missing:
-        raise Refused(f"not a complete SD1 checkpoint: its {' and '.join(missing)} {'are' if missing[1:] else 'is'} missing")
+        raise Refused(f"not a complete checkpoint: its {' and '.join(missing)} {'are' if missing[1:] else 'is'} missing")
 
 
 def _extent(part: Part, prefix: str, name: str, axis: int) -> int:
     shape = part.get(name)
     if shape is None:
-        raise Refused(f"not a complete SD1 checkpoint: {prefix}{name} is missing")
+        raise Refused(f"not a complete checkpoint: {prefix}{name} is missing")
     if len(shape) <= axis or not shape[axis]:
         raise Refused(f"right names, wrong shapes: {prefix}{name} is {list(shape)}")
     return shape[axis]
 
 
-def _unet(part: Part, config: Config) -> UNetShape:
+def _unet(part: Part, config: Config, family: str) -> UNetShape:
     inputs = _extent(part, UNET_PREFIX, "input_blocks.0.0.weight", 1)
-    if inputs == 9:
-        raise Refused("an inpainting model (9 input channels): not supported yet")
     if inputs == 8:
         raise Refused("an instruct-pix2pix model (8 input channels): not supported")
     levels = _levels(part)
     contexts = [shape[1] for name, shape in part.items() if name.endswith("attn2.to_k.weight") and len(shape) == 2]
     projections = [len(shape) for name, shape in part.items() if name.endswith("1.proj_in.weight")]
     if not contexts or not projections:
-        raise Refused("not an SD1 U-Net: it attends to no text")
+        raise Refused("not a Stable Diffusion U-Net: it attends to no text")
     channels = tuple(level[-1][0] if level else 0 for level in levels)
     attention = tuple(any(attends for _, attends in level) for level in levels)
+    heads, width = _heads(config, family)
     return UNetShape(
         in_channels=inputs,
         out_channels=_extent(part, UNET_PREFIX, "out.2.weight", 0),
@@ -98,9 +105,10 @@ def _unet(part: Part, config: Config) -> UNetShape:
         layers=max(len(level) for level in levels),
         attention=attention,
         context=contexts[0],
-        heads=_heads(config, {count for count, attends in zip(channels, attention, strict=True) if attends}),
+        heads=heads,
         mid_attention="middle_block.1.norm.weight" in part,
         linear_projection=projections[0] == 2,
+        head_width=width,
     )
 
 
@@ -116,18 +124,15 @@ def _levels(part: Part) -> list[list[tuple[int, bool]]]:
         else:
             break
     if len(levels) > MAX_LEVELS or not all(levels) or any(len(level) > MAX_LAYERS for level in levels):
-        raise Refused("not a complete SD1 checkpoint: its U-Net has no regular way down")
+        raise Refused("not a complete checkpoint: its U-Net has no regular way down")
     return levels
 
 
-def _heads(config: Config, widths: set[int]) -> int:
-    width = config.whole(UNET, "num_head_channels", 0, 4096)
-    if not width:
-        return config.whole(UNET, "num_heads", 8, 1024)
-    counts = {channels // width for channels in widths}
-    if len(counts) != 1 or any(channels % width for channels in widths):
-        raise Refused(f"{config.name}: num_head_channels {width} means other numbers of heads on each level: state num_heads")
-    return counts.pop()
+def _heads(config: Config, family: str) -> tuple[int, int]:
+    """Heads on every level, and the width of a head where that is what is the same on every level (otherwise 0)."""
+    usual = HEAD_WIDTH if family == "sd2" and not config.text(UNET, "num_heads") else 0
+    width = config.whole(UNET, "num_head_channels", usual, 4096)
+    return (0, width) if width else (config.whole(UNET, "num_heads", HEADS, 1024), 0)
 
 
 def _vae(part: Part, config: Config) -> VaeShape:
@@ -138,7 +143,7 @@ def _vae(part: Part, config: Config) -> VaeShape:
         channels.append(_extent(part, VAE, f"encoder.down.{level}.block.0.conv1.weight", 0))
         layers = max(layers, blocks)
     if not channels:
-        raise Refused("not a complete SD1 checkpoint: its VAE has no encoder")
+        raise Refused("not a complete checkpoint: its VAE has no encoder")
     return VaeShape(
         channels=tuple(channels),
         layers=layers,
@@ -149,18 +154,21 @@ def _vae(part: Part, config: Config) -> VaeShape:
     )
 
 
-def _text(part: Part) -> TextShape:
+def _text(part: Part, config: Config, open_clip: bool) -> TextShape:
     width = _extent(part, TEXT, "embeddings.token_embedding.weight", 1)
     layers = sum(f"encoder.layers.{layer}.mlp.fc1.weight" in part for layer in range(MAX_LAYERS))
     if not layers:
-        raise Refused("not a complete SD1 checkpoint: its text encoder has no layers")
+        raise Refused("not a complete checkpoint: its text encoder has no layers")
+    activation = config.choice(TEXT_ENCODER, "hidden_act", "gelu" if open_clip else "quick_gelu", ("gelu", "quick_gelu"))
     return TextShape(
         width=width,
         layers=layers,
-        heads=max(1, width // 64),
+        heads=max(1, width // HEAD_WIDTH),
         feed_forward=_extent(part, TEXT, "encoder.layers.0.mlp.fc1.weight", 0),
         vocabulary=_extent(part, TEXT, "embeddings.token_embedding.weight", 0),
         positions=_extent(part, TEXT, "embeddings.position_embedding.weight", 0),
+        activation=activation,
+        padding=0 if activation == "gelu" else END,
     )
 
 
@@ -175,7 +183,7 @@ def _complete(what: str, found: dict[str, TensorInfo], expected: Shapes) -> None
         raise Refused(f"not a complete {what}: right names, wrong shapes: {_count(wrong)} not as expected, for example {example}")
     strange = [name for name in expected if found[name].dtype not in NUMBER_FORMATS]
     if strange:
-        raise Refused(f"in number format {found[strange[0]].dtype}, which is not supported: F16, BF16, F32 and F64 are")
+        raise Refused(f"in number format {found[strange[0]].dtype}, which is not supported: {', '.join(NUMBER_FORMATS)} are")
     extra = [name for name in found if name not in expected and _matters(name, expected)]
     if extra:
         raise Refused(f"unlike any {what} that is known: {_count(extra)} too many, for example {shown(extra[0])}")
@@ -198,17 +206,20 @@ def _matters(name: str, expected: Shapes) -> bool:
 def _sensible(architecture: Architecture) -> None:
     """The parts fit each other, and the numbers that shapes cannot say divide what they must."""
     unet, vae, text = architecture.unet, architecture.vae, architecture.text
-    if not unet.in_channels == unet.out_channels == vae.latent_channels:
-        raise Refused(f"its U-Net ({unet.in_channels} to {unet.out_channels} channels) does not fit its VAE ({vae.latent_channels})")
+    latent = vae.latent_channels
+    if unet.out_channels != latent or unet.in_channels not in (latent, 2 * latent + 1):
+        raise Refused(f"its U-Net ({unet.in_channels} to {unet.out_channels} channels) does not fit its VAE ({latent})")
     if unet.context != text.width:
         raise Refused(f"its U-Net attends to texts of width {unet.context}, its text encoder makes {text.width}")
     if any(channels % GROUPS for channels in unet.channels):
         raise Refused(f"its U-Net's channels {list(unet.channels)} are not multiples of {GROUPS}")
-    if any(channels % unet.heads for channels, attends in zip(unet.channels, unet.attention, strict=True) if attends):
-        raise Refused(f"{unet.heads} heads do not divide {list(unet.channels)} channels: state num_heads in a .yaml beside it")
+    attends = [*unet.attention[:-1], unet.attention[-1] or unet.mid_attention]
+    if any(wants and channels % (unet.head_width or unet.heads) for channels, wants in zip(unet.channels, attends, strict=True)):
+        heads = f"heads of {unet.head_width} channels" if unet.head_width else f"{unet.heads} heads"
+        raise Refused(f"{heads} do not divide {list(unet.channels)} channels: state num_heads in a .yaml beside it")
     if text.vocabulary < VOCABULARY or text.positions != POSITIONS or text.width % text.heads:
         found = f"{text.vocabulary} tokens, {text.positions} positions, width {text.width}"
-        raise Refused(f"its text encoder ({found}) is not a CLIP as SD1 has it")
+        raise Refused(f"its text encoder ({found}) is not a CLIP as Stable Diffusion has it")
     _check_vae(vae)
 
 

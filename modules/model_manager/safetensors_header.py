@@ -35,7 +35,7 @@ def read_safetensors(file: BinaryIO, identity: Identity) -> Header:
         raise Refused(f"holds {len(entries)} tensors, more than the {MAX_TENSORS} that are read")
     tensors = {name: _tensor(name, entry, 8 + length) for name, entry in entries.items()}
     _cover(tensors, 8 + length, identity.size)
-    return Header("safetensors", tensors, metadata, identity)
+    return Header("safetensors", tensors, metadata, {"": identity})
 
 
 def _parse(text: bytes) -> dict[str, object]:

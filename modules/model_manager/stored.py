@@ -26,13 +26,17 @@ class Refused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Bytes in a file: `packed` of them from `offset` on, which are (or unpack to) `size`. `crc` is None where the format has none."""
+    """Bytes in a file: `packed` of them from `offset` on, which are (or unpack to) `size`. `crc` is None where the format has none.
+
+    `file` says which of the header's files they are in.
+    """
 
     offset: int
     packed: int
     size: int
     deflated: bool = False
     crc: int | None = None
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +67,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Header:
-    """All that a file says about its tensors. Every `TensorInfo` in it lies inside the file."""
+    """All that a file says about its tensors. Every `TensorInfo` in it lies inside its file.
 
-    format: Literal["safetensors", "zip"]
+    `files` are by name below the path that was read: only "" for a file, several for a folder in diffusers' layout.
+    """
+
+    format: Literal["safetensors", "zip", "legacy", "folder"]
     tensors: dict[str, TensorInfo]
     metadata: dict[str, str]
-    identity: Identity
+    files: dict[str, Identity]
 
 
 def open_regular(path: Path) -> BinaryIO:

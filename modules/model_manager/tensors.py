@@ -1,8 +1,8 @@
 """The one way by which the bytes of a tensor are read: to check a file and to load it alike."""
 
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,10 +16,10 @@ Bytes = numpy.ndarray
 
 
 class Tensors:
-    """The tensors of one open file. Not for several threads at once."""
+    """The tensors of open files, by their names in the header. Not for several threads at once."""
 
-    def __init__(self, file: BinaryIO, header: Header) -> None:
-        self.file = file
+    def __init__(self, files: Mapping[str, BinaryIO], header: Header) -> None:
+        self.files = files
         self.tensors = header.tensors
         self.checked: set[Stretch] = set()
         self.unpacked: tuple[Stretch, Bytes] | None = None
@@ -47,11 +47,11 @@ class Tensors:
             self._read(stretch, memoryview(target))
         else:
             self._verify(stretch)
-            read_into(self.file, stretch.offset + tensor.start, memoryview(target))
+            read_into(self.files[stretch.file], stretch.offset + tensor.start, memoryview(target))
 
     def _read(self, stretch: Stretch, target: memoryview) -> None:
         if stretch.crc is None or stretch in self.checked:
-            read_into(self.file, stretch.offset, target)
+            read_into(self.files[stretch.file], stretch.offset, target)
         else:
             self._stream(stretch, (target[at : at + CHUNK] for at in range(0, stretch.size, CHUNK)))
 
@@ -64,7 +64,7 @@ class Tensors:
         """Reads the stretch piece by piece, each still in the processor's cache when its checksum is taken."""
         at, crc = stretch.offset, 0
         for piece in pieces:
-            read_into(self.file, at, piece)
+            read_into(self.files[stretch.file], at, piece)
             crc = zlib.crc32(piece, crc)
             at += len(piece)
         self._compare(stretch, crc)
@@ -79,7 +79,7 @@ class Tensors:
         if self.unpacked is None or self.unpacked[0] != stretch:
             self.unpacked = None
             packed = numpy.empty(stretch.packed, numpy.uint8)
-            read_into(self.file, stretch.offset, memoryview(packed))
+            read_into(self.files[stretch.file], stretch.offset, memoryview(packed))
             plain = numpy.frombuffer(inflate(memoryview(packed), stretch.size), numpy.uint8) if stretch.deflated else packed
             if stretch.crc is not None:
                 self._compare(stretch, zlib.crc32(plain))
@@ -90,14 +90,15 @@ class Tensors:
 @contextmanager
 def open_tensors(path: Path, header: Header) -> Iterator[Tensors]:
     """The tensors that `header` describes. Raises Refused if this is no longer the file that was checked, before or after reading."""
-    with open_regular(path) as file:
-        _same(file, header)
-        yield Tensors(file, header)
-        _same(file, header)
+    with ExitStack() as opened:
+        files = {name: opened.enter_context(open_regular(path / name)) for name in header.files}
+        _same(files, header)
+        yield Tensors(files, header)
+        _same(files, header)
 
 
-def _same(file: BinaryIO, header: Header) -> None:
-    if identify(file) != header.identity:
+def _same(files: Mapping[str, BinaryIO], header: Header) -> None:
+    if {name: identify(file) for name, file in files.items()} != header.files:
         raise Refused("the file has changed since it was looked at: refresh the list of models and try again")
 
 

@@ -34,11 +34,10 @@ function drawWaiting() {
 const refused = h("details", { class: "fold", hidden: true }, h("summary", { class: "pill" }), h("ul", { class: "sheet" }));
 
 async function drawRefused() {
-  const models = await ask("GET", "api/v1/models");
-  const bad = models.filter((model) => model.status !== "ok");
+  const bad = await ask("GET", "api/v1/models/refused");
   refused.hidden = !bad.length;
   setText(refused.firstChild, `${bad.length} refused`);
-  refused.firstChild.title = "Files in models/Stable-diffusion that cannot be used, and why";
+  refused.firstChild.title = "Files in the model folders that cannot be used, and why";
   refused.lastChild.replaceChildren(...bad.map((model) => h("li", {}, h("b", {}, model.name), h("span", {}, model.reason))));
 }
 

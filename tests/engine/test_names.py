@@ -13,9 +13,9 @@ from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from modules.engine.families.sd1 import text_config, unet_config, vae_config
-from modules.engine.families.sd1_names import text_name, unet_name, vae_name
 from modules.engine.studio import Studio
 from modules.model_manager.architecture import SD15, Architecture
+from modules.model_manager.diffusers_names import text_name, unet_name, vae_name
 from modules.model_manager.layout import VAE, expected_tensors
 from tests.checkpoints import SMALL
 
@@ -34,7 +34,7 @@ def test_every_parameter_has_its_own_tensor_and_none_is_left(architecture: Archi
         text = CLIPTextModel(CLIPTextConfig(**text_config(architecture.text))).state_dict()
     names = [
         *((unet_name(key, architecture.unet), tensor) for key, tensor in unet.items()),
-        *((VAE + vae_name(key, architecture.vae), tensor) for key, tensor in vae.items()),
+        *((VAE + vae_name(key, len(architecture.vae.channels)), tensor) for key, tensor in vae.items()),
         *((text_name(key), tensor) for key, tensor in text.items()),
     ]
     expected = expected_tensors(architecture)

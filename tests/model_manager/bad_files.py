@@ -1,7 +1,6 @@
 """Bad files that are not zips: lying safetensors headers, downloads gone wrong, models of other kinds, and what is no file."""
 
 import json
-import math
 import os
 import socket
 import struct
@@ -53,6 +52,17 @@ def wrong(count: int) -> Callable[[dict[str, Shape]], object]:
     return lambda shapes: shapes.update({name: (3, 5) for name in [name for name in shapes if "transformer_blocks.0.ff" in name][:count]})
 
 
+def sparse_lora(rank: int) -> Write:
+    """A LoRA of this rank, gigabytes of nothing."""
+    size, name = 2 * rank * 2048, "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"
+
+    def write(path: Path) -> None:
+        raw(json.dumps({name: entry(0, size, [rank, 2048])}).encode())(path)
+        os.truncate(path, path.stat().st_size + size)
+
+    return write
+
+
 def content(data: bytes) -> Write:
     return lambda path: path.write_bytes(data)
 
@@ -101,14 +111,6 @@ def embedding(path: Path) -> None:
     torch.save({"string_to_token": {"*": torch.tensor(265)}, "string_to_param": {"*": torch.zeros(2, 768)}, "name": "x"}, path)
 
 
-def write_in_f8(path: Path) -> None:
-    header, end = {}, 0
-    for name, shape in expected_tensors(TINY).items():
-        begin, end = end, end + math.prod(shape)
-        header[name] = entry(begin, end, list(shape), "F8_E4M3")
-    entries(bytes(end), **header)(path)
-
-
 MERGE_BOMB = "a0: {x: 1}\n" + "".join(f"a{n}: {{<<: [*b{n - 1}, *b{n - 1}]}}\n" for n in range(1, 40))
 HUNDRED_THOUSAND = {f"tensor.{n}": entry(2 * n, 2 * n + 2, [1]) for n in range(100_000)}
 U, F, T = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.text_model."
@@ -155,15 +157,20 @@ OTHERS: dict[str, tuple[Write, str]] = {
     "no_vae.safetensors": (of_shapes({n: s for n, s in expected_tensors(TINY).items() if not n.startswith(F)}), "its VAE is missing"),
     "deeper.safetensors": (tiny(lambda s: s.update({f"{U}input_blocks.1.1.transformer_blocks.1.x": (32,)})), "1 tensor is too many"),
     "small_vocabulary.safetensors": (tiny(lambda s: s.update({f"{T}embeddings.token_embedding.weight": (100, 64)})), "not a CLIP"),
-    "inpainting.safetensors": (tiny(lambda s: s.update({f"{U}input_blocks.0.0.weight": (32, 9, 3, 3)})), "inpainting"),
     "pix2pix.safetensors": (tiny(lambda s: s.update({f"{U}input_blocks.0.0.weight": (32, 8, 3, 3)})), "pix2pix"),
-    "f8.safetensors": (write_in_f8, "F8_E4M3"),
     "lora.safetensors": (of_shapes({"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": (4, 32)}), "models/Lora"),
     "peft.safetensors": (of_shapes({"unet.down_blocks.0.attentions.0.to_q.lora_A.weight": (4, 32)}), "models/Lora"),
     "vae.safetensors": (of_shapes({n.removeprefix(F): s for n, s in expected_tensors(TINY).items() if n.startswith(F)}), "models/VAE"),
     "embedding.pt": (embedding, "embeddings"),
-    "sdxl.safetensors": (of_shapes({f"{U}out.0.weight": (32,), "conditioner.embedders.0.x": (2,)}), "SDXL"),
-    "sd2.safetensors": (of_shapes({f"{U}out.0.weight": (32,), "cond_stage_model.model.ln_final.weight": (2,)}), "Diffusion 2"),
+    "sdxl.safetensors": (of_shapes({f"{U}out.0.weight": (32,), "conditioner.embedders.0.x": (2,)}), "an SDXL model: not supported yet"),
+    "refiner.safetensors": (of_shapes({f"{U}out.0.weight": (32,), "conditioner.embedders.0.model.x": (2,)}), "an SDXL refiner"),
+    "sdxl_inpainting.safetensors": (
+        of_shapes({f"{U}input_blocks.0.0.weight": (32, 9, 3, 3), "conditioner.embedders.0.x": (2,)}),
+        "an SDXL inpainting model",
+    ),
+    "large_lora.safetensors": (sparse_lora(10**6), "a LoRA, not a checkpoint: it belongs in models/Lora"),
+    "lora_of_sdxl.safetensors": (of_shapes({"lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": (8, 4)}), "models/Lora"),
+    "sd2.safetensors": (of_shapes({f"{U}out.0.weight": (32,), "cond_stage_model.model.ln_final.weight": (2,)}), "its VAE is missing"),
     "controlnet.safetensors": (of_shapes({"control_model.input_hint_block.0.weight": (16, 3, 3, 3)}), "models/ControlNet"),
     "upscaler.pth": (saved({"params_ema": {"conv_first.weight": torch.zeros(2), "conv_body.weight": torch.zeros(2)}}), "ESRGAN"),
     "part.safetensors": (of_shapes({"down_blocks.0.resnets.0.conv1.weight": (4, 4, 3, 3)}), "diffusers folder"),

@@ -6,6 +6,7 @@ import io
 import operator
 import os
 import pickle
+import pickletools
 import pkgutil
 import runpy
 import struct
@@ -58,6 +59,31 @@ def tiny_members() -> dict[str, bytes]:
 
 def saved(root: object) -> Write:
     return lambda path: torch.save(root, path)
+
+
+def legacy(root: object) -> Write:
+    """As PyTorch saved before 1.6."""
+    return lambda path: torch.save(root, path, _use_new_zipfile_serialization=False)
+
+
+def patched_legacy(change: Callable[[bytearray], object]) -> Write:
+    """A good checkpoint in the legacy format, changed byte by byte."""
+
+    def write(path: Path) -> None:
+        legacy({"state_dict": tiny_weights()})(path)
+        data = bytearray(path.read_bytes())
+        change(data)
+        path.write_bytes(data)
+
+    return write
+
+
+def first_storage(data: bytearray) -> int:
+    """Where the count of the first storage stands: behind the fifth pickle."""
+    stream = io.BytesIO(data)
+    for _ in range(5):
+        list(pickletools.genops(stream))
+    return stream.tell()
 
 
 def with_extra(value: object) -> Write:
@@ -182,14 +208,23 @@ def hostile(canary: Path) -> dict[str, tuple[Write, str]]:
         "call_result.ckpt": (with_pickle(b"\x80\x02}X\x01\0\0\0acnumpy\ndtype\n)R)Rs."), "not a name"),
         "broken_tail.ckpt": (with_pickle(pickle.dumps(Call(os.system, touch), 2)[:-1] + b"\xff\xff\xff"), "posix.system"),
         "after_end.ckpt": (with_pickle(pickle.dumps({}, 2) + pickle.dumps(Call(os.system, touch), 2)), "after the end"),
-        "bare.safetensors": (lambda path: path.write_bytes(pickle.dumps(Call(os.system, touch))), "bare pickle"),
-        "bare.SafeTensors": (lambda path: torch.save(tiny_weights(), path, _use_new_zipfile_serialization=False), "bare pickle"),
+        "bare.safetensors": (lambda path: path.write_bytes(pickle.dumps(Call(os.system, touch))), f"posix.system.*{use}"),
+        "bare.SafeTensors": (legacy({"state_dict": tiny_weights(), "callbacks": Call(os.system, touch)}), f"posix.system.*{use}"),
     }
 
 
 ORDERED = b"ccollections\nOrderedDict\nh\0\x85R0"
 ONE = b"K\x01\x85"
 LONG_TUPLE = b"(" + b"K\x01" * 100_000 + b"t"
+
+
+def legacy_by_hand(numel: int, keys: list[str]) -> Write:
+    """The legacy format with one tensor, whose storage has `numel` numbers that are not there."""
+    header = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
+    tensor = tensor_pickle(ONE, ONE).replace(b"J" + struct.pack("<i", 32) + b"tQ", b"\x8a\x08" + struct.pack("<q", numel) + b"NtQ")
+    return lambda path: path.write_bytes(header + tensor + pickle.dumps(keys, 2) + struct.pack("<q", numel))
+
+
 LYING: dict[str, tuple[Write, str]] = {
     "million_opcodes.ckpt": (with_pickle(b"\x80\x02" + b"N0" * 2_000_000 + b"}.", zipfile.ZIP_DEFLATED), "far longer"),
     "memo_bomb.ckpt": (with_pickle(b"\x80\x02)q\0" + b"0h\0h\0\x86q\0" * 60_000 + b"."), "whole Python object"),
@@ -229,5 +264,14 @@ LYING: dict[str, tuple[Write, str]] = {
         lambda path: path.write_bytes(zipped({"a/data.pkl": pickle.dumps({}, 2), "a/byteorder": b"big"})),
         "big-endian",
     ),
+    "words.ckpt": (lambda path: path.write_bytes(pickle.dumps({"a": ["bare"] * 99}, 2)), "a bare pickle"),
+    "legacy_cut.ckpt": (patched_legacy(lambda data: data.pop()), r"incomplete: .* of .* \(1 bytes are missing\)"),
+    "legacy_cut_in_pickle.ckpt": (patched_legacy(lambda data: data.__delitem__(slice(5000, None))), "incomplete: only the first 5.0 kB"),
+    "legacy_tail.ckpt": (patched_legacy(lambda data: data.append(0)), "1 bytes after its last tensor belong to nothing"),
+    "legacy_count.ckpt": (patched_legacy(lambda data: set_bytes(data, first_storage(data), b"\xff")), "not as long as its tensors say"),
+    "legacy_terabyte.ckpt": (legacy_by_hand(2**37, ["0"]), r"incomplete: .* of 274.88 GB"),
+    "legacy_keys.ckpt": (legacy_by_hand(0, ["1"]), "its list of storages is not that of its tensors"),
+    "legacy_twice.ckpt": (legacy_by_hand(0, ["0", "0"]), "its list of storages is not that of its tensors"),
+    "legacy_machine.ckpt": (patched_legacy(lambda data: set_bytes(data, data.index(b"little_endian") + 15, b"\x89")), "big-endian"),
     "cut.ckpt": (lambda path: path.write_bytes(zipped(tiny_members())[:-100]), "incomplete"),
 }

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from modules.model_manager.config import DIFFUSION, read_config, read_defaults
-from modules.model_manager.headers import Refused, read_header
-from modules.model_manager.recognise import recognise
+from modules.model_manager.headers import Refused
+from modules.model_manager.reading import described
 from tests.checkpoints import SMALL, config_of, write_checkpoint
 
 AS_RELEASED = """
@@ -50,22 +50,23 @@ def beside(tmp_path: Path) -> Path:
 
 def test_a_released_configuration_is_understood_and_nothing_in_it_followed(beside: Path) -> None:
     beside.write_text(AS_RELEASED)
-    assert recognise(read_header(beside.with_suffix(".safetensors")), beside) == replace(SMALL, native_size=512)
+    assert described(beside.with_suffix(".safetensors"))[1] == replace(SMALL, native_size=512)
     assert read_defaults(beside) == {}
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "model:\n", "model: {params: }\n", "just words", "[1, 2]"])
 def test_a_configuration_that_says_nothing_leaves_the_defaults(beside: Path, text: str) -> None:
     beside.write_text(text)
-    assert recognise(read_header(beside.with_suffix(".safetensors")), beside) == replace(SMALL, native_size=512)
+    assert described(beside.with_suffix(".safetensors"))[1] == replace(SMALL, native_size=512)
 
 
-@pytest.mark.parametrize(("width", "heads"), [(16, 2), (32, 1)])
-def test_heads_by_their_width(beside: Path, width: int, heads: int) -> None:
+@pytest.mark.parametrize(("width", "heads"), [(16, [2, 4]), (32, [1, 2])])
+def test_heads_by_their_width(beside: Path, width: int, heads: list[int]) -> None:
     config = config_of(SMALL)
     config["model"]["params"]["unet_config"]["params"] = {"num_head_channels": width, "num_heads": -1}  # type: ignore[index]
     beside.write_text(yaml.safe_dump(config))
-    assert recognise(read_header(beside.with_suffix(".safetensors")), beside).unet.heads == heads
+    unet = described(beside.with_suffix(".safetensors"))[1].unet
+    assert [unet.heads_at(level) for level in range(2)] == heads
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "1e3", "yes", "9" * 5000, "٣", "1 000"])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from modules.model_manager.config import Config
 from modules.model_manager.headers import Refused, read_header
 from modules.model_manager.pickle_reader import read_pickle
 from modules.model_manager.recognise import recognise
@@ -32,7 +33,7 @@ def read_everything(path: Path) -> int:
         with open_tensors(path, header) as tensors:
             for name in header.tensors:
                 total += len(tensors.read(name))
-        recognise(header, None)
+        recognise(header, Config({}, ""))
     except Refused as refusal:
         assert str(refusal)
         assert "\n" not in str(refusal)

@@ -17,9 +17,10 @@ import torch
 
 from modules.model_manager.architecture import SD15, Architecture
 from modules.model_manager.check import check_file
+from modules.model_manager.config import Config
 from modules.model_manager.headers import Refused, read_header
 from modules.model_manager.layout import expected_tensors
-from modules.model_manager.library import yaml_beside
+from modules.model_manager.reading import described
 from modules.model_manager.recognise import recognise
 from modules.model_manager.stored import Header, Identity, Stretch, TensorInfo
 from modules.model_manager.tensors import open_tensors
@@ -109,7 +110,7 @@ WRITERS = {
 def test_a_checkpoint_as_people_have_it_is_usable(tmp_path: Path, name: str) -> None:
     path = tmp_path / "model.ckpt"
     WRITERS[name](path)
-    assert recognise(read_header(path), None) == TINY
+    assert described(path)[1] == TINY
     found = read_all(path)
     assert all(torch.equal(found[name], weight.reshape(found[name].shape)) for name, weight in tiny_weights().items())
     assert check_file(path).startswith("usable: sd1, ")
@@ -198,9 +199,9 @@ NO_MIDDLE = replace(SMALL, unet=replace(SMALL.unet, mid_attention=False, attenti
 @pytest.mark.parametrize("architecture", [SMALL, DEEP, TINY, NO_MIDDLE])
 def test_any_width_and_depth_is_recognised(tmp_path: Path, architecture: Architecture) -> None:
     path = write_checkpoint(tmp_path / "a.safetensors", architecture, dtype="float16")
-    assert recognise(read_header(path), yaml_beside(path)) == architecture
+    assert described(path)[1] == architecture
 
 
 def test_the_size_of_sd15_is_recognised_without_a_yaml(tmp_path: Path) -> None:
     tensors = {name: TensorInfo("F16", shape, Stretch(0, 0, 0)) for name, shape in expected_tensors(SD15).items()}
-    assert recognise(Header("safetensors", tensors, {}, Identity(0, 0, 0, 0)), None) == SD15
+    assert recognise(Header("safetensors", tensors, {}, {"": Identity(0, 0, 0, 0)}), Config({}, "")) == SD15

@@ -68,8 +68,8 @@ def test_an_unchanged_file_is_not_read_again_and_a_changed_one_is(tmp_path: Path
     path = write(tmp_path / "a.safetensors")
     first = scan([tmp_path])[0]
     reads = []
-    read = library.read_header
-    monkeypatch.setattr(library, "read_header", lambda path: reads.append(path) or read(path))
+    read = library.described
+    monkeypatch.setattr(library, "described", lambda path: reads.append(path) or read(path))
     assert scan([tmp_path])[0] is first
     assert not reads
     write_checkpoint(path, replace(TINY, prediction="v"), dtype="float16")

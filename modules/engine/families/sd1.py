@@ -1,5 +1,9 @@
-"""Stable Diffusion 1 of any width and depth: from a checkpoint to the functions that sampling needs."""
+"""Stable Diffusion 1 and 2 of any width and depth: from a checkpoint to the functions that sampling needs.
 
+They differ in their text encoder alone, which the architecture describes.
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,12 +15,12 @@ from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from modules.engine import text
-from modules.engine.families.sd1_names import text_name, unet_name, vae_name
 from modules.engine.stop import CannotDraw
 from modules.engine.strips import in_strips
 from modules.engine.weights import Reader, fill
 from modules.model_manager.architecture import Architecture, TextShape, UNetShape, VaeShape
-from modules.model_manager.layout import VAE
+from modules.model_manager.diffusers_names import text_name, unet_name, vae_name
+from modules.model_manager.layout import VAE, expected_tensors, vae_tensors
 from modules.recipe.prompt import Chunk
 from modules.samplers.registry import Denoise
 from modules.samplers.sigmas import SigmaTable, scaled_linear
@@ -41,13 +45,15 @@ class StableDiffusion1:
 
     def encode(self, chunks: Sequence[Chunk], clip_skip: int) -> Tensor:
         """The conditioning of a prompt: (1, 77 x chunks, width)."""
-        return text.encode(self.text, chunks, clip_skip)
+        return text.encode(self.text, chunks, clip_skip, self.architecture.text.padding)
 
     def denoiser(self, conditionings: Sequence[Tensor]) -> Denoise:
         """A denoise of one picture that answers for each conditioning in turn: (1, C, H, W) -> (len(conditionings), C, H, W), float32.
 
         Conditionings of one length go through the network together.
         """
+        if self.architecture.unet.in_channels != self.architecture.unet.out_channels:
+            raise CannotDraw("this is an inpainting checkpoint, which is not drawn with yet: choose another")
         together = len({conditioning.shape[1] for conditioning in conditionings}) == 1
         batches = [torch.cat(list(conditionings))] if together else list(conditionings)
 
@@ -86,12 +92,24 @@ def load(architecture: Architecture, reader: Reader, dtype: torch.dtype, device:
 
 def load_vae(shape: VaeShape, prefix: str, reader: Reader, dtype: torch.dtype, device: torch.device) -> AutoencoderKL:
     """An autoencoder, from a checkpoint or a file of its own: `prefix` stands before its tensors' names there."""
-    dtype = torch.float32 if dtype == torch.float16 else dtype  # float16 overflows in this autoencoder
+    dtype = vae_dtype(dtype)
     with torch.device("meta"):
         vae = AutoencoderKL(**vae_config(shape))
-    fill(vae, lambda name: prefix + vae_name(name, shape), reader, dtype, device, channels_last=device.type == "cpu")
+    fill(vae, lambda name: prefix + vae_name(name, len(shape.channels)), reader, dtype, device, channels_last=device.type == "cpu")
     in_strips(vae)
     return vae
+
+
+def vae_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The autoencoder's number format beside a denoiser in `dtype`: float16 overflows in it."""
+    return torch.float32 if dtype == torch.float16 else dtype
+
+
+def size(architecture: Architecture, dtype: torch.dtype) -> int:
+    """Bytes that the networks' weights fill, loaded in this number format."""
+    vae = sum(math.prod(shape) for shape in vae_tensors(architecture.vae).values())
+    everything = sum(math.prod(shape) for shape in expected_tensors(architecture).values())
+    return (everything - vae) * dtype.itemsize + vae * vae_dtype(dtype).itemsize
 
 
 def unet_config(shape: UNetShape) -> dict[str, object]:
@@ -104,7 +122,7 @@ def unet_config(shape: UNetShape) -> dict[str, object]:
         "up_block_types": tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(shape.attention)),
         "layers_per_block": shape.layers,
         "cross_attention_dim": shape.context,
-        "attention_head_dim": shape.heads,
+        "attention_head_dim": tuple(shape.heads_at(level) for level in range(len(shape.channels))),
         "use_linear_projection": shape.linear_projection,
     }
 
@@ -133,5 +151,6 @@ def text_config(shape: TextShape) -> dict[str, object]:
         "intermediate_size": shape.feed_forward,
         "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads,
+        "hidden_act": shape.activation,
         "max_position_embeddings": shape.positions,
     }

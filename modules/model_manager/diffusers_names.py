@@ -1,6 +1,8 @@
 """What the parameters of diffusers' and transformers' classes are called in a CompVis checkpoint."""
 
-from modules.model_manager.architecture import UNetShape, VaeShape
+from dataclasses import dataclass
+
+from modules.model_manager.architecture import UNetShape
 from modules.model_manager.layout import TEXT, UNET
 
 _UNET_TOP = {
@@ -33,9 +35,18 @@ _VAE_PARTS = {
     "attn_1.to_v": "attn_1.v",
     "attn_1.to_out.0": "attn_1.proj_out",
 }
+_VAE_BEFORE_2023 = {"attn_1.query": "attn_1.q", "attn_1.key": "attn_1.k", "attn_1.value": "attn_1.v", "attn_1.proj_attn": "attn_1.proj_out"}
 
 
-def unet_name(name: str, shape: UNetShape) -> str:
+@dataclass(frozen=True)
+class Levels:
+    """All of a denoiser's shape that its tensors' names depend on."""
+
+    layers: int
+    attention: tuple[bool, ...]
+
+
+def unet_name(name: str, shape: UNetShape | Levels) -> str:
     """`down_blocks.0.resnets.1.conv1.weight` -> `model.diffusion_model.input_blocks.2.0.in_layers.2.weight`."""
     for ours, theirs in _UNET_TOP.items():
         if name.startswith(f"{ours}."):
@@ -51,14 +62,14 @@ def unet_name(name: str, shape: UNetShape) -> str:
     return f"{UNET}{block}.{('resnets', 'attentions').index(kind)}{_rest('.' + rest, kind == 'resnets')}"
 
 
-def vae_name(name: str, shape: VaeShape) -> str:
+def vae_name(name: str, levels: int) -> str:
     """`decoder.up_blocks.0.resnets.1.conv1.weight` -> `decoder.up.3.block.1.conv1.weight`, without prefix as in bare VAE files."""
     if "up_blocks." in name:
         before, _, after = name.partition("up_blocks.")
         level, _, rest = after.partition(".")
-        name = f"{before}up.{len(shape.channels) - 1 - int(level)}.{rest}"
+        name = f"{before}up.{levels - 1 - int(level)}.{rest}"
     name = name.replace("down_blocks.", "down.")
-    for ours, theirs in (*_VAE_MIDDLE.items(), (".resnets.", ".block."), *_VAE_PARTS.items()):
+    for ours, theirs in (*_VAE_MIDDLE.items(), (".resnets.", ".block."), *_VAE_PARTS.items(), *_VAE_BEFORE_2023.items()):
         name = name.replace(ours, theirs)
     return name
 
