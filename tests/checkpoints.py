@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ import numpy
 import yaml
 
 from modules.model_manager.architecture import Architecture, TextShape, UNetShape, VaeShape
-from modules.model_manager.layout import expected_tensors
+from modules.model_manager.layout import TEXT, expected_tensors
 
 Format = Literal["safetensors", "ckpt"]
 Named = Iterable[tuple[str, numpy.ndarray]]
@@ -34,6 +35,14 @@ SMALL = Architecture(
     scale_factor=0.18215,
     native_size=64,
 )
+
+SD2 = replace(
+    SMALL,
+    family="sd2",
+    unet=replace(SMALL.unet, heads=0, head_width=16, linear_projection=True),
+    text=replace(SMALL.text, activation="gelu", padding=0),
+)
+INPAINTING = replace(SMALL, unet=replace(SMALL.unet, in_channels=9))
 
 SAFETENSORS_NAMES = {"float16": "F16", "float32": "F32", "float64": "F64", "uint16": "BF16", "int64": "I64", "int8": "I8"}
 
@@ -86,6 +95,39 @@ def write_ckpt(path: Path, weights: Named) -> None:
     torch.save({"global_step": 840000, "state_dict": {name: torch.from_numpy(values) for name, values in weights}}, path)
 
 
+def as_open_clip(weights: Named, layers: int) -> dict[str, numpy.ndarray]:
+    """A checkpoint's weights with the text encoder as OpenCLIP stores it, with the further layer that Stable Diffusion 2 leaves out."""
+    prefix = "cond_stage_model.model."
+    table = dict(weights)
+    found = {name.removeprefix(TEXT): table.pop(name) for name in list(table) if name.startswith(TEXT)}
+    found |= {
+        name.replace("layers.0.", f"layers.{layers}."): values * 3 for name, values in found.items() if name.startswith("encoder.layers.0.")
+    }
+    for layer in range(layers + 1):
+        for parameter in ("weight", "bias"):
+            parts = [found.pop(f"encoder.layers.{layer}.self_attn.{part}_proj.{parameter}") for part in "qkv"]
+            found[f"encoder.layers.{layer}.attn.in_proj_{parameter}"] = numpy.concatenate(parts)
+    renamed = {
+        "embeddings.token_embedding": "token_embedding", "embeddings.position_embedding.weight": "positional_embedding",
+        "final_layer_norm": "ln_final", "encoder.layers": "transformer.resblocks", "self_attn.out_proj": "attn.out_proj",
+        "layer_norm": "ln_", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
+    }  # fmt: skip
+    for name, values in found.items():
+        for ours, theirs in renamed.items():
+            name = name.replace(ours, theirs)
+        table[prefix + name] = values
+    bias = found["final_layer_norm.bias"]
+    return table | {f"{prefix}text_projection": numpy.ones((len(bias), len(bias)), bias.dtype), f"{prefix}logit_scale": bias[:1]}
+
+
+def write_open_clip(path: Path, architecture: Architecture = SD2, seed: int = 0, dtype: str = "float32") -> Path:
+    """Random weights of a Stable Diffusion 2 as such files are, and the `.yaml` beside it."""
+    weights = as_open_clip(random_weights(architecture, seed, dtype), architecture.text.layers)
+    write_safetensors(path, {name: values.shape for name, values in weights.items()}, dtype, weights.items())
+    path.with_suffix(".yaml").write_text(yaml.safe_dump(config_of(architecture)))
+    return path
+
+
 def config_of(architecture: Architecture) -> dict[str, object]:
     """The CompVis-style configuration of this architecture, with our own `norm_num_groups`."""
     unet, vae = architecture.unet, architecture.vae
@@ -105,7 +147,7 @@ def config_of(architecture: Architecture) -> dict[str, object]:
                         "channel_mult": [channels // first for channels in unet.channels],
                         "num_res_blocks": unet.layers,
                         "attention_resolutions": [2**level for level, attends in enumerate(unet.attention) if attends],
-                        "num_heads": unet.heads,
+                        **({"num_head_channels": unet.head_width} if unet.head_width else {"num_heads": unet.heads}),
                         "context_dim": unet.context,
                         "transformer_depth": 1,
                     }

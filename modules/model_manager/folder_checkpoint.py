@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from modules.model_manager.canonical import canonical
 from modules.model_manager.config import Config, read_config
 from modules.model_manager.diffusers_names import Levels, text_name, unet_name
-from modules.model_manager.headers import read_header
+from modules.model_manager.headers import read_stored_header
 from modules.model_manager.kinds import SUPPORTED
 from modules.model_manager.layout import UNET, VAE
 from modules.model_manager.stored import Header, Refused, TensorInfo, shown
@@ -46,6 +47,7 @@ def read_folder(folder: Path) -> Header:
             header = _read(folder, name)
             files[name] = header.files[""]
             found |= {key: replace(tensor, stretch=replace(tensor.stretch, file=name)) for key, tensor in header.tensors.items()}
+        found = canonical(found)
         rename = _renamer(part, found)
         tensors |= {rename(key): tensor for key, tensor in found.items()}
     return Header("folder", tensors, {}, files)
@@ -88,7 +90,7 @@ def _check_class(folder: Path) -> None:
 
 def _read(folder: Path, name: str) -> Header:
     try:
-        return read_header(folder / name)
+        return read_stored_header(folder / name)
     except Refused as refusal:
         raise Refused(f"{shown(name)}: {refusal}") from refusal
 
@@ -103,6 +105,8 @@ def _heads(unet: Config) -> dict[str, str]:
     heads, channels = table.get("attention_head_dim"), table.get("block_out_channels")
     if not isinstance(heads, list):
         return {"num_heads": unet.text((), "attention_head_dim") or "8"}
+    if len(set(map(str, heads))) == 1:
+        return {"num_heads": str(heads[0])}
     try:
         widths = {int(width) / int(count) for width, count in zip(channels, heads, strict=True)}
     except (TypeError, ValueError, ZeroDivisionError):

@@ -27,21 +27,25 @@ PICKLE_PROTOCOL = b"\x05"  # the highest there is
 
 
 def read_header(path: Path) -> Header:
-    """What the file says about its tensors; reads no weights and executes nothing. Raises Refused with a line for the user."""
+    """What the file says about its tensors, under their canonical names. Raises Refused with a line for the user."""
+    header = read_stored_header(path)
+    return replace(header, tensors=canonical(header.tensors))
+
+
+def read_stored_header(path: Path) -> Header:
+    """What the file says, as it says it; reads no weights and executes nothing. Raises Refused with a line for the user."""
     with open_regular(path) as file:
         identity = identify(file)
         if not identity.size:
             raise Refused("an empty file: download it again")
         first = read_exactly(file, 0, min(512, identity.size))
         if first[4:9] == b"\0\0\0\0{":
-            header = read_safetensors(file, identity)
-        elif first.startswith(b"PK\x03\x04"):
-            header = read_torch_zip(file, identity)
-        elif first[:1] == b"\x80" and b"\0" <= first[1:2] <= PICKLE_PROTOCOL:
-            header = read_torch_legacy(file, identity)
-        else:
-            raise Refused(_what_else(first, file, identity.size))
-    return replace(header, tensors=canonical(header.tensors))
+            return read_safetensors(file, identity)
+        if first.startswith(b"PK\x03\x04"):
+            return read_torch_zip(file, identity)
+        if first[:1] == b"\x80" and b"\0" <= first[1:2] <= PICKLE_PROTOCOL:
+            return read_torch_legacy(file, identity)
+        raise Refused(_what_else(first, file, identity.size))
 
 
 def _what_else(first: bytes, file: BinaryIO, size: int) -> str:

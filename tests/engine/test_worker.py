@@ -38,8 +38,8 @@ DEADLINE = 120.0  # seconds; only reached when something hangs
 class Engine:
     """A worker process; `said` grows while it speaks."""
 
-    def __init__(self, models: Path, state: Path) -> None:
-        options = [f"--checkpoints={models}", f"--state={state}", "--device=cpu", "--precision=float32"]
+    def __init__(self, models: Path, state: Path, *further: str) -> None:
+        options = [f"--checkpoints={models}", f"--state={state}", "--device=cpu", "--precision=float32", *further]
         command = [sys.executable, "-m", "modules.engine.worker", *options]
         self.process = subprocess.Popen(command, cwd=PROGRAM, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.said: list[Message] = []
