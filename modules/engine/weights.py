@@ -7,6 +7,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from modules.model_manager.stored import Refused
 from modules.model_manager.tensors import Tensors
 
 DTYPES = {
@@ -42,10 +43,15 @@ class Reader:
 def fill(
     module: nn.Module, name_of: Callable[[str], str], reader: Reader, dtype: torch.dtype, device: torch.device, channels_last: bool
 ) -> None:
-    """Gives a module built on the meta device its weights. `name_of` says what each of its parameters is called in the file."""
+    """Gives a module built on the meta device its weights. `name_of` says what each of its parameters is called in the file.
+
+    Refused if all of them are zero.
+    """
     state = {
         key: reader.read(name_of(key), parameter.shape, dtype, device, channels_last) for key, parameter in module.state_dict().items()
     }
+    if not any(bool(weight.flatten()[:1000].any()) for weight in state.values()):
+        raise Refused("all numbers of one of its networks are zero: a failed conversion or download; download it again")
     module.load_state_dict(state, assign=True)
     module.requires_grad_(False).eval()
 

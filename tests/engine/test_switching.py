@@ -23,9 +23,9 @@ from modules.jobs.supervisor import Supervisor
 from modules.model_manager.layout import expected_tensors
 from modules.recipe.fields import Recipe
 from modules.store import Store
-from tests.checkpoints import SMALL, write_checkpoint
+from tests.checkpoints import SMALL, random_weights, write_checkpoint, write_safetensors
 from tests.engine.test_studio import no_report, only_picture
-from tests.engine.test_worker import Engine
+from tests.engine.test_worker import DEADLINE, Engine
 
 NAMES = ("a", "b", "c")
 SIZE = sd1.size(SMALL, torch.float32)
@@ -155,9 +155,9 @@ def test_a_spent_engine_is_replaced_between_jobs(three: Path, tmp_path: Path) ->
     jobs = [queue.add(replace(recipe, checkpoint=f"{name}.safetensors")) for name in "abb"]
     supervisor.start()
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 2 * DEADLINE
         while any(queue.job(job).state != "done" for job in jobs):
-            assert time.monotonic() < deadline, [queue.job(job) for job in jobs]
+            assert time.monotonic() < deadline, [queue.job(job).state for job in jobs]
             if supervisor.board.running and supervisor._process:
                 engines.add(supervisor._process.pid)
             threading.Event().wait(0.002)
@@ -165,3 +165,11 @@ def test_a_spent_engine_is_replaced_between_jobs(three: Path, tmp_path: Path) ->
         supervisor.stop()
     assert [queue.job(job).attempt for job in jobs] == [1, 1, 1], "no attempt was lost"
     assert len(engines) == 2, "the engine that went from a to b was replaced after it had drawn b"
+
+
+@pytest.mark.parametrize("part", ["model.", "first_stage_model.", "cond_stage_model."])
+def test_a_network_of_zeros_is_refused_instead_of_drawing_one_colour(part: str, tmp_path: Path) -> None:
+    weights = ((name, values * (not name.startswith(part))) for name, values in random_weights(SMALL, 0, "float16"))
+    write_safetensors(tmp_path / "a.safetensors", expected_tensors(SMALL), "float16", weights)
+    with pytest.raises(CannotDraw, match="a.safetensors cannot be used: all numbers of one of its networks are zero"):
+        studio_of(tmp_path, None).warm("a", "None", no_report)
