@@ -109,7 +109,7 @@ def _heads(unet: Config) -> dict[str, str]:
         return {"num_heads": str(heads[0])}
     try:
         widths = {int(width) / int(count) for width, count in zip(channels, heads, strict=True)}
-    except (TypeError, ValueError, ZeroDivisionError):
+    except (TypeError, ValueError, ArithmeticError):
         widths = set()
     if len(widths) != 1:
         raise Refused("unet/config.json: attention_head_dim does not fit block_out_channels")

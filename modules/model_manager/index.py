@@ -111,7 +111,10 @@ def _from_store(kind: Kind[Found], name: str, path: Path, now: Stamp, store: Pat
     if (kind.name, store) not in _stored:
         _stored[kind.name, store] = _rows(kind.name, store)
     then, found = _stored[kind.name, store].get(_text(path), ("", ""))
-    return kind.unpack(name, path, json.loads(found)) if then == now else None
+    try:
+        return kind.unpack(name, path, json.loads(found)) if then == now else None
+    except (ValueError, TypeError, LookupError):  # a store that somebody else wrote into
+        return None
 
 
 def _rows(kind: str, store: Path) -> dict[str, tuple[Stamp, str]]:

@@ -1,11 +1,13 @@
 """Whatever happens to a file, the readers answer with Refused or with tensors inside the file; they never raise anything else."""
 
+import io
 import pickle
 import pickletools
 import struct
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,12 +18,22 @@ from modules.model_manager.recognise import recognise
 from modules.model_manager.tensors import open_tensors
 from tests.model_manager.bad_zips import tensor_pickle, zipped
 
+
+def legacy_bytes() -> bytes:
+    buffer = io.BytesIO()
+    weights = {"w": torch.zeros(4, 4), "v": torch.zeros(8, dtype=torch.float64)}
+    torch.save({"state_dict": weights}, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
 MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ONE = b"K\x01\x85"
 SMALL_ZIP = zipped({"a/data.pkl": tensor_pickle(b"K\x10\x85", ONE), "a/data/0": bytes(range(64)), "a/byteorder": b"little"})
 W, V = b'{"dtype":"F32","shape":[4,4],"data_offsets":[0,64]}', b'{"dtype":"U8","shape":[],"data_offsets":[64,65]}'
 HEADER = b'{"__metadata__":{"a":"b"},"w":' + W + b',"v":' + V + b"}"
 SMALL_SAFETENSORS = struct.pack("<Q", len(HEADER)) + HEADER + bytes(65)
+SMALL_LEGACY = legacy_bytes()
+GOOD = {"zip": SMALL_ZIP, "safetensors": SMALL_SAFETENSORS, "legacy": SMALL_LEGACY}
 OPCODES = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
 
 
@@ -40,14 +52,14 @@ def read_everything(path: Path) -> int:
     return total
 
 
-@pytest.mark.parametrize("good", [SMALL_ZIP, SMALL_SAFETENSORS], ids=["zip", "safetensors"])
+@pytest.mark.parametrize("good", GOOD.values(), ids=GOOD)
 def test_the_good_ones_are_good(tmp_path: Path, good: bytes) -> None:
     (tmp_path / "a").write_bytes(good)
-    assert read_everything(tmp_path / "a") in (32, 65)
+    assert read_everything(tmp_path / "a") in (32, 65, 128)
 
 
 @MANY
-@given(data=st.data(), good=st.sampled_from([SMALL_ZIP, SMALL_SAFETENSORS]))
+@given(data=st.data(), good=st.sampled_from(list(GOOD.values())))
 def test_garbled_files(tmp_path: Path, data: st.DataObject, good: bytes) -> None:
     changed = bytearray(good)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -57,7 +69,7 @@ def test_garbled_files(tmp_path: Path, data: st.DataObject, good: bytes) -> None
     assert read_everything(tmp_path / "a") <= 2**20
 
 
-@pytest.mark.parametrize("good", [SMALL_ZIP, SMALL_SAFETENSORS], ids=["zip", "safetensors"])
+@pytest.mark.parametrize("good", GOOD.values(), ids=GOOD)
 def test_files_cut_at_every_byte(tmp_path: Path, good: bytes) -> None:
     for length in range(len(good)):
         (tmp_path / "a").write_bytes(good[:length])

@@ -123,12 +123,15 @@ def test_what_changed_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert looked == [path]
 
 
-def test_another_version_of_the_readers_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("change", ["readers = 'older'", "found = 'no JSON'", "found = '{}'", "found = '[1]'"])
+def test_what_another_version_of_the_readers_wrote_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
     store = tmp_path / "hashes.sqlite3"
     write_checkpoint(tmp_path / "a.safetensors", TINY)
     scan([tmp_path], store)
     with sqlite3.connect(store) as connection:
-        connection.execute("UPDATE seen SET readers = 'older', found = 'no longer understood'")
+        connection.execute(f"UPDATE seen SET {change}")
     forget(monkeypatch)
     assert scan([tmp_path], store)[0].status == "ok"
 
