@@ -44,6 +44,11 @@ class Listed:
     vaes: list[VaeFile]
     version: int
 
+    @cached_property
+    def refused(self) -> list[dict[str, str]]:
+        """The files that cannot be used, and why."""
+        return [{"name": file.name, "reason": file.reason} for file in (*self.checkpoints, *self.vaes) if file.status == "refused"]
+
 
 class Desk:
     """Takes requests, knows what stands where, and shows it as one snapshot."""
@@ -83,8 +88,7 @@ class Desk:
 
     def refused(self) -> list[dict[str, str]]:
         """The model files that cannot be used, and why."""
-        files = [*self._listed.checkpoints, *self._listed.vaes]
-        return [{"name": file.name, "reason": file.reason} for file in files if file.status == "refused"]
+        return self._listed.refused
 
     def refresh_checkpoints(self) -> None:
         """Look into the model folders again. Folders that do not answer (a share that is gone) leave the list as it was until they do."""

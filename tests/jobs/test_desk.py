@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from modules.jobs import desk as desk_room
-from modules.jobs.desk import Desk
+from modules.jobs.desk import Desk, engine_arguments
 from modules.jobs.supervisor import Board
 from modules.model_manager.hashes import known_hash
 from modules.settings import Settings
@@ -86,3 +86,8 @@ def test_refused_files_of_every_folder_are_told_with_their_reasons(desk: Desk, f
     assert [file["name"] for file in desk.refused()] == ["bad.ckpt", "words.pt"]
     assert desk.snapshot()["models"]["refused"] == 2
     assert all(file["reason"] for file in desk.refused())
+
+
+def test_the_engine_is_told_its_budget() -> None:
+    assert "--memory-budget=1.5" in engine_arguments(Settings(memory_budget=1.5))
+    assert not any("budget" in argument for argument in engine_arguments(Settings()))
