@@ -9,8 +9,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 
-from modules.engine.families.sd1_names import text_name, unet_name, vae_name
 from modules.model_manager.architecture import UNetShape, VaeShape
+from modules.model_manager.diffusers_names import text_name, unet_name, vae_name
 from modules.model_manager.layout import VAE
 from modules.training import denoiser
 from modules.training.clip import TextEncoder
@@ -81,7 +81,7 @@ def checkpoint(unet: UNet2DConditionModel, vae: AutoencoderKL, text: TextEncoder
     """Every tensor of the checkpoint by its CompVis name, in float16."""
     named = {unet_name(key, unet_shape(unet)): tensor for key, tensor in unet.state_dict().items()}
     first_stage = with_normalised_latents(vae.state_dict(), shift, scale)
-    named |= {VAE + vae_name(key, vae_shape(vae)): tensor for key, tensor in first_stage.items()}
+    named |= {VAE + vae_name(key, len(vae.config.block_out_channels)): tensor for key, tensor in first_stage.items()}
     named |= {text_name(key): tensor for key, tensor in with_all_tokens(text.clip.state_dict(), text.known).items()}
     return {key: tensor.detach().half().contiguous() for key, tensor in named.items()}
 
