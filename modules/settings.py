@@ -32,6 +32,7 @@ class Settings(BaseModel):
     models_dir: Path | None = Field(None, description="the models folder (default: models in the data folder)")
     ckpt_dir: Path | None = Field(None, description="a further folder with checkpoints")
     vae_dir: Path | None = Field(None, description="a further folder with VAEs")
+    lora_dir: Path | None = Field(None, description="a further folder with LoRAs")
     outdir: Path | None = Field(None, description="where pictures go (default: outputs in the data folder)")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="what draws")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="number format; auto measures this machine")
@@ -63,6 +64,10 @@ class Settings(BaseModel):
     @property
     def vae_roots(self) -> list[Path]:
         return [self.models / "VAE", *([self.vae_dir] if self.vae_dir else [])]
+
+    @property
+    def lora_roots(self) -> list[Path]:
+        return [self.models / "Lora", self.models / "LyCORIS", *([self.lora_dir] if self.lora_dir else [])]
 
 
 def load(given: Mapping[str, object]) -> Settings:

@@ -17,6 +17,7 @@ from PIL import Image
 from modules.gallery.pictures import Entry
 from modules.jobs.desk import Desk
 from modules.jobs.queue import QueueFull
+from modules.model_manager.loras import called
 from modules.recipe.fields import MAX_PROMPT, BadField
 
 COALESCE = 0.1  # seconds between two events of a stream at least
@@ -121,6 +122,13 @@ def _add_models(routes: APIRouter, desk: Desk) -> None:
     @routes.get("/models/refused")
     def refused() -> list[dict[str, str]]:
         return desk.refused()
+
+    @routes.get("/loras")
+    def loras() -> list[dict[str, object]]:
+        """Every LoRA file there is; `call` is the name that a prompt calls it by, "" for one that cannot be used."""
+        listed = desk.loras()
+        calls = {lora.name: call for call, lora in called(listed).items()}
+        return [{"name": lora.name, "call": calls.get(lora.name, ""), "about": lora.about, "reason": lora.reason} for lora in listed]
 
     @routes.post("/models/refresh")
     def refresh() -> list[dict[str, object]]:

@@ -30,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--model", dest="checkpoint", metavar="NAME", help="the checkpoint that draws")
     parser.add_argument("-o", dest="folder", type=Path, metavar="DIR", help="where the pictures go (default: today's folder in outputs)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the paths")
-    add_settings(parser, ["data_dir", "models_dir", "ckpt_dir", "vae_dir", "outdir", "device", "precision"])
+    add_settings(parser, ["data_dir", "models_dir", "ckpt_dir", "vae_dir", "lora_dir", "outdir", "device", "precision"])
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -72,7 +72,7 @@ def _recipe(arguments: argparse.Namespace, settings: Settings) -> Recipe:
             raise BadField("width", f"Size: {arguments.size!r} is not like 512x512")
         request |= {"width": width, "height": height}
     roots, store = settings.checkpoint_roots, settings.hashes
-    return recipe_for(request, scan(roots, store), scan_vaes(settings.vae_roots, roots, store), store)
+    return recipe_for(request, scan(roots, store), scan_vaes(settings.vae_roots, roots, store), settings.lora_roots, store)
 
 
 def _draw(recipe: Recipe, settings: Settings, keep: Callable[[Picture], None]) -> dict[str, object]:

@@ -7,12 +7,13 @@ from modules.commands.options import add_settings, existing_file, settings_of
 from modules.model_manager.check import check_file
 from modules.model_manager.headers import Refused
 from modules.model_manager.library import Checkpoint, scan
+from modules.model_manager.loras import Lora, scan_loras
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("models", help="list the checkpoints, or check a file", allow_abbrev=False)
+    parser = subparsers.add_parser("models", help="list the checkpoints and LoRAs, or check a file", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print a JSON list")
-    add_settings(parser, ["data_dir", "models_dir", "ckpt_dir"])
+    add_settings(parser, ["data_dir", "models_dir", "ckpt_dir", "lora_dir"])
     check = parser.add_subparsers(dest="action", metavar="check").add_parser("check", help="read a whole file as the engine would")
     check.add_argument("file", type=existing_file)
 
@@ -27,21 +28,26 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     settings = settings_of(arguments)
     checkpoints = scan(settings.checkpoint_roots, settings.hashes)
+    loras = scan_loras(settings.lora_roots, settings.hashes)
     if arguments.json:
-        print(json.dumps([_plain(checkpoint) for checkpoint in checkpoints], ensure_ascii=False))
-    elif not checkpoints:
+        plain = [_plain(checkpoint, "checkpoint", checkpoint.family) for checkpoint in checkpoints]
+        print(json.dumps([*plain, *(_plain(lora, "lora") for lora in loras)], ensure_ascii=False))
+        return 0
+    if not checkpoints:
         print(f"no checkpoints in {', '.join(str(root) for root in settings.checkpoint_roots)}")
-    else:
-        for checkpoint in checkpoints:
-            print(f"{checkpoint.status:8}{checkpoint.name}  {checkpoint.reason or checkpoint.family}")
+    for checkpoint in checkpoints:
+        print(f"{checkpoint.status:8}{checkpoint.name}  {checkpoint.reason or checkpoint.family}")
+    for lora in loras:
+        print(f"{lora.status:8}{lora.name}  {lora.reason or lora.about}")
     return 0
 
 
-def _plain(checkpoint: Checkpoint) -> dict[str, str | None]:
+def _plain(model: Checkpoint | Lora, kind: str, family: str = "") -> dict[str, str | None]:
     return {
-        "name": checkpoint.name,
-        "path": str(checkpoint.path),
-        "status": checkpoint.status,
-        "family": checkpoint.family or None,
-        "reason": checkpoint.reason or None,
+        "name": model.name,
+        "path": str(model.path),
+        "kind": kind,
+        "status": model.status,
+        "family": family or None,
+        "reason": model.reason or None,
     }

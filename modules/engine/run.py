@@ -21,6 +21,7 @@ from modules.engine.weights import checking
 from modules.jobs.messages import Picture
 from modules.recipe import infotext
 from modules.recipe.fields import Recipe
+from modules.recipe.prompt import networks, words
 from modules.samplers import noise
 from modules.samplers.registry import sampler_named, schedule_named
 from modules.version import VERSION
@@ -39,8 +40,11 @@ def run(recipe: Recipe, studio: Studio, emit: Emit, check: Callable[[], None]) -
     """
     reporter, clock = Reporter(recipe, emit), Clock()
     drawn = 0
-    with torch.inference_mode(), memory_errors_explained(recipe):
-        warm, conditionings = prepare(recipe, studio, reporter, clock, check)
+    with (
+        torch.inference_mode(),
+        memory_errors_explained(recipe),
+        prepared(recipe, studio, reporter, clock, check) as (warm, conditionings),
+    ):
         for batch in range(recipe.batch_count):
             with checking(check), contextlib.suppress(Skipped):
                 for picture in range(batch * recipe.batch_size, (batch + 1) * recipe.batch_size):
@@ -49,8 +53,11 @@ def run(recipe: Recipe, studio: Studio, emit: Emit, check: Callable[[], None]) -
     return facts(recipe, studio, warm, conditionings, clock) | {"pictures": drawn, "skipped": len(recipe.seeds) - drawn}
 
 
-def prepare(recipe: Recipe, studio: Studio, reporter: Reporter, clock: "Clock", check: Callable[[], None]) -> tuple[Warm, list[Tensor]]:
-    """What all pictures share: the loaded checkpoint and the encoded prompts, the wanted one first."""
+@contextlib.contextmanager
+def prepared(
+    recipe: Recipe, studio: Studio, reporter: Reporter, clock: "Clock", check: Callable[[], None]
+) -> Iterator[tuple[Warm, list[Tensor]]]:
+    """What all pictures share: the loaded checkpoint, with LoRAs for the time of the block, and the encoded prompts, the wanted first."""
 
     def early_check() -> None:
         with contextlib.suppress(Skipped):  # no batch is being drawn yet
@@ -60,13 +67,16 @@ def prepare(recipe: Recipe, studio: Studio, reporter: Reporter, clock: "Clock", 
         early_check()
         reporter.loading(fraction)
 
-    with clock.phase("load"), checking(early_check):
-        reporter.phase("load")
-        warm = studio.warm(recipe.checkpoint, recipe.vae, report)
-    with clock.phase("encode"), checking(early_check):
-        reporter.phase("encode")
-        prompts = [recipe.prompt] if skips_negative(recipe) else [recipe.prompt, recipe.negative_prompt]
-        return warm, [studio.encoded(warm, prompt, recipe.clip_skip) for prompt in prompts]
+    with contextlib.ExitStack() as loras:
+        with clock.phase("load"), checking(early_check):
+            reporter.phase("load")
+            warm = studio.warm(recipe.checkpoint, recipe.vae, report)
+            loras.enter_context(studio.adapted(warm, networks(recipe.prompt), early_check))
+        with clock.phase("encode"), checking(early_check):
+            reporter.phase("encode")
+            prompts = [words(recipe.prompt)] if skips_negative(recipe) else [words(recipe.prompt), recipe.negative_prompt]
+            conditionings = [studio.encoded(warm, prompt, recipe.clip_skip) for prompt in prompts]
+        yield warm, conditionings
 
 
 def draw(recipe: Recipe, picture: int, warm: Warm, conditionings: list[Tensor], reporter: Reporter, clock: "Clock") -> Picture:

@@ -10,7 +10,7 @@ import torch
 from instant_clip_tokenizer import Tokenizer
 from torch import Tensor
 
-from modules.engine import preview
+from modules.engine import lora, preview
 from modules.engine.families import sd1
 from modules.engine.families.sd1 import StableDiffusion1
 from modules.engine.guides import require_finite
@@ -22,11 +22,13 @@ from modules.model_manager.architecture import SD15, UNetShape
 from modules.model_manager.headers import read_header
 from modules.model_manager.layout import VAE, expected_tensors, vae_tensors
 from modules.model_manager.library import Checkpoint, VaeFile, find, find_vae, scan, scan_vaes, state_of
+from modules.model_manager.lora_names import TEXT
+from modules.model_manager.loras import find_lora
 from modules.model_manager.reading import described, yaml_beside
 from modules.model_manager.recognise import recognise_vae
-from modules.model_manager.stored import Header, Refused, amount
+from modules.model_manager.stored import Header, Identity, Refused, amount
 from modules.model_manager.tensors import open_tensors
-from modules.recipe.prompt import chunk, parse
+from modules.recipe.prompt import Network, chunk, parse
 from modules.settings import Settings
 
 ENCODINGS = 64  # prompts kept encoded
@@ -38,7 +40,10 @@ Report = Callable[[float], None]
 
 @dataclass
 class Warm:
-    """A loaded checkpoint, and what belongs to it. `vae_name` and the state of the VAE's file are empty for the checkpoint's own."""
+    """A loaded checkpoint, and what belongs to it. `vae_name` and the state of the VAE's file are empty for the checkpoint's own.
+
+    `text_loras` are the LoRAs in the text encoder just now, and how much of each.
+    """
 
     name: str
     vae_name: str
@@ -46,7 +51,8 @@ class Warm:
     family: StableDiffusion1
     format: NumberFormat
     colours: Tensor
-    encodings: OrderedDict[tuple[str, int], Tensor] = field(default_factory=OrderedDict)
+    encodings: OrderedDict[tuple[object, ...], Tensor] = field(default_factory=OrderedDict)
+    text_loras: tuple[tuple[Identity, float], ...] = ()
 
 
 class Studio:
@@ -64,10 +70,12 @@ class Studio:
         device: str = "auto",
         precision: str = "auto",
         memory_budget: float | None = None,
+        lora_roots: Sequence[Path] = (),
     ) -> None:
         self.device = pick_device(device)
         self.spent = ""
-        self._roots, self._vae_roots, self._store = checkpoint_roots, vae_roots, state / "hashes.sqlite3"
+        self._roots, self._vae_roots, self._lora_roots = checkpoint_roots, vae_roots, lora_roots
+        self._store = state / "hashes.sqlite3"
         self._precision, self._measured = precision, state / "precision.json"
         self._tokenizer = Tokenizer()
         self._kept: OrderedDict[tuple[Path, str], Warm] = OrderedDict()  # by path and state of the file, the one last used at the end
@@ -79,7 +87,7 @@ class Studio:
     def of(cls, settings: Settings) -> "Studio":
         """The studio that these settings describe."""
         roots = settings.checkpoint_roots, settings.vae_roots
-        return cls(*roots, settings.state, settings.device, settings.precision, settings.memory_budget)
+        return cls(*roots, settings.state, settings.device, settings.precision, settings.memory_budget, settings.lora_roots)
 
     def format_for(self, shape: UNetShape = SD15.unet, side: int = SD15.native_size // SD15.vae.factor) -> NumberFormat:
         """The number format for a denoiser of this shape and latents of this side; measures for about a second the first time."""
@@ -92,9 +100,24 @@ class Studio:
         self._set_vae(warm, found, vae_file, report)
         return warm
 
+    @contextmanager
+    def adapted(self, warm: Warm, networks: Sequence[Network], check: lora.Check) -> Iterator[None]:
+        """The checkpoint with these LoRAs, for the time of the block; afterwards it is what it was, bit for bit."""
+        changes: list[lora.Change] = []
+        for network in networks:
+            with _refusals_named(network.name):
+                changes += lora.read(self._lora_path(network.name), network, warm.family.architecture, check)
+        layers = {**lora.unet_layers(warm.family.unet), **lora.text_layers(warm.family.text)}
+        with _refusals_named(" or ".join(network.name for network in networks)), lora.applied(layers, changes, check):
+            warm.text_loras = tuple((change.source, change.times) for change in changes if change.network == TEXT)
+            try:
+                yield
+            finally:
+                warm.text_loras = ()
+
     def encoded(self, warm: Warm, prompt: str, clip_skip: int) -> Tensor:
         """The conditioning of a prompt, (1, tokens, width); the last prompts are kept."""
-        key = prompt, clip_skip
+        key = prompt, clip_skip, warm.text_loras
         if key not in warm.encodings:
             encoded = warm.family.encode(chunk(parse(prompt), self._tokenizer.encode), clip_skip)
             require_finite(encoded, "the text encoder")
@@ -108,6 +131,12 @@ class Studio:
         try:
             found = find(scan(self._roots, self._store), checkpoint)
             return found, find_vae(scan_vaes(self._vae_roots, self._roots, self._store), vae, found.name)
+        except LookupError as error:
+            raise CannotDraw(str(error)) from error
+
+    def _lora_path(self, name: str) -> Path:
+        try:
+            return find_lora(self._lora_roots, name, self._store).path
         except LookupError as error:
             raise CannotDraw(str(error)) from error
 

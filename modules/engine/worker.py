@@ -129,7 +129,8 @@ def main(arguments: list[str]) -> None:
 
     gc.freeze()  # what the libraries made stays: looking through it again at every change of checkpoint takes a quarter of a second
     try:
-        studio = Studio(options.checkpoints, options.vaes, options.state, options.device, options.precision, options.memory_budget)
+        how = options.device, options.precision, options.memory_budget
+        studio = Studio(options.checkpoints, options.vaes, options.state, *how, lora_roots=options.loras)
     except CannotDraw as error:
         sys.exit(f"engine: {error}")
     chosen = studio.format_for()
@@ -209,6 +210,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m modules.engine.worker", description=__doc__, allow_abbrev=False)
     parser.add_argument("--checkpoints", metavar="DIR", type=Path, action="append", default=[], help="a folder with checkpoints")
     parser.add_argument("--vaes", metavar="DIR", type=Path, action="append", default=[], help="a folder with VAEs")
+    parser.add_argument("--loras", metavar="DIR", type=Path, action="append", default=[], help="a folder with LoRAs")
     parser.add_argument("--state", metavar="DIR", type=Path, required=True, help="where measurements are kept")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")

@@ -16,6 +16,7 @@ from modules.jobs.supervisor import Board, Supervisor
 from modules.model_manager.choice import recipe_for, usable
 from modules.model_manager.hashes import measure_missing
 from modules.model_manager.library import Checkpoint, VaeFile, scan, scan_vaes
+from modules.model_manager.loras import Lora, scan_loras
 from modules.recipe import prompt
 from modules.recipe.fields import Recipe
 from modules.settings import Settings
@@ -32,8 +33,10 @@ def engine_arguments(settings: Settings) -> list[str]:
     """How the engine process is told what it may read and how it should compute."""
     roots = [f"--checkpoints={root}" for root in settings.checkpoint_roots]
     vaes = [f"--vaes={root}" for root in settings.vae_roots]
+    loras = [f"--loras={root}" for root in settings.lora_roots]
     budget = [] if settings.memory_budget is None else [f"--memory-budget={settings.memory_budget}"]
-    return [*roots, *vaes, *budget, f"--state={settings.state}", f"--device={settings.device}", f"--precision={settings.precision}"]
+    how = [*budget, f"--device={settings.device}", f"--precision={settings.precision}"]
+    return [*roots, *vaes, *loras, f"--state={settings.state}", *how]
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,9 @@ class Desk:
         """The model files that cannot be used, and why."""
         return self._listed.refused
 
+    def loras(self) -> list[Lora]:
+        return scan_loras(self.settings.lora_roots, self.settings.hashes)
+
     def refresh_checkpoints(self) -> None:
         """Look into the model folders again. Folders that do not answer (a share that is gone) leave the list as it was until they do."""
         listed = threading.Event()
@@ -99,7 +105,7 @@ class Desk:
 
     def resolve(self, request: Mapping[str, object]) -> Recipe:
         """The recipe for a request; BadField names the field that is wrong."""
-        return recipe_for(request, self.checkpoints(), self._listed.vaes, self.settings.hashes)
+        return recipe_for(request, self.checkpoints(), self._listed.vaes, self.settings.lora_roots, self.settings.hashes)
 
     def submit(self, request: Mapping[str, object]) -> int:
         """Queue a request and return the job's id. BadField or QueueFull say why not."""

@@ -1,11 +1,13 @@
-"""Reads a whole checkpoint as the engine would and says in one line whether it can be used."""
+"""Reads a whole checkpoint or LoRA as the engine would and says in one line whether it can be used."""
 
 from collections import Counter
 from pathlib import Path
 
 import numpy
 
+from modules.model_manager.headers import read_header
 from modules.model_manager.layout import TEXT, UNET, VAE, expected_tensors
+from modules.model_manager.lora_file import about, adapters_of, is_lora
 from modules.model_manager.reading import described
 from modules.model_manager.stored import Header, Refused, amount
 from modules.model_manager.tensors import Tensors, open_tensors
@@ -20,25 +22,40 @@ PARTS = {UNET: "U-Net", VAE: "VAE", TEXT: "text encoder"}
 
 
 def check_file(path: Path) -> str:
-    """One line about a usable checkpoint, every tensor of which was read. Raises Refused with the reason when it is not usable."""
+    """One line about a usable file, every tensor of which was read. Raises Refused with the reason when it is not usable."""
+    if path.is_file() and is_lora((lora := read_header(path)).tensors):
+        return f"usable: {about(adapters_of(lora))}, {_read_all(path, lora)}"
     header, architecture = described(path)
     needed = expected_tensors(architecture)
     nonzero = set()
     with open_tensors(path, header) as tensors:
         for name, tensor in header.tensors.items():
             data = _read(tensors, name)
-            if name not in needed:
-                continue
-            largest = largest_bits(tensor.dtype, data)
-            if largest >= INFINITY[tensor.dtype]:
-                raise Refused(f"{name} holds numbers that are not finite (NaN or infinity): the pictures would be black")
-            if largest:
+            if name in needed and _largest(name, tensor.dtype, data):
                 nonzero.add(_part(name))
     empty = [part for part in PARTS.values() if part not in nonzero]
     if empty:
         raise Refused(f"all numbers of its {' and '.join(empty)} are zero: a failed conversion or download")
     native = f"native size {architecture.native_size}x{architecture.native_size}"
     return f"usable: {architecture.family}, {len(header.tensors)} tensors, {_size(header)}, {_formats(header)}, {native}"
+
+
+def _read_all(path: Path, header: Header) -> str:
+    """The size and number formats of a file, once all of its numbers were found to be finite."""
+    with open_tensors(path, header) as tensors:
+        for name, tensor in header.tensors.items():
+            data = _read(tensors, name)
+            if tensor.dtype in BITS:
+                _largest(name, tensor.dtype, data)
+    return f"{len(header.tensors)} tensors, {_size(header)}, {_formats(header)}"
+
+
+def _largest(name: str, dtype: str, data: numpy.ndarray) -> int:
+    """The largest magnitude in a tensor, as its bits. Raises Refused if it is not finite."""
+    largest = largest_bits(dtype, data)
+    if largest >= INFINITY[dtype]:
+        raise Refused(f"{name} holds numbers that are not finite (NaN or infinity): the pictures would be black")
+    return largest
 
 
 def _read(tensors: Tensors, name: str) -> numpy.ndarray:

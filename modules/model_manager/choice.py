@@ -1,18 +1,23 @@
 """Which checkpoint draws: the one that was asked for, or the one a newcomer starts with."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from modules.model_manager.hashes import short_hash
 from modules.model_manager.library import Checkpoint, VaeFile, find, find_vae
+from modules.model_manager.loras import lora_hashes
 from modules.model_manager.stored import Refused
+from modules.recipe import prompt
 from modules.recipe.fields import BadField, Recipe
 from modules.recipe.request import resolve
 
 STARTER = "starter.safetensors"
 
 
-def recipe_for(request: Mapping[str, object], checkpoints: Sequence[Checkpoint], vaes: Sequence[VaeFile], hashes: Path) -> Recipe:
+def recipe_for(
+    request: Mapping[str, object], checkpoints: Sequence[Checkpoint], vaes: Sequence[VaeFile], lora_roots: Sequence[Path], hashes: Path
+) -> Recipe:
     """The recipe for a request among these files; hashes are kept in `hashes`. BadField names the field that is wrong."""
     try:
         recipe = resolve(request, lambda wanted: usable(checkpoints, wanted, hashes), lambda found: short_hash(found.path, hashes))
@@ -22,7 +27,12 @@ def recipe_for(request: Mapping[str, object], checkpoints: Sequence[Checkpoint],
         find_vae(vaes, recipe.vae, recipe.checkpoint)
     except LookupError as error:
         raise BadField("vae", f"VAE: {error}") from None
-    return recipe
+    try:
+        networks = prompt.networks(recipe.prompt)
+        architecture = find(checkpoints, recipe.checkpoint).architecture
+        return replace(recipe, lora_hashes=lora_hashes(networks, lora_roots, architecture, hashes))
+    except (LookupError, ValueError) as error:
+        raise BadField("prompt", f"Prompt: {error}") from None
 
 
 def usable(checkpoints: Sequence[Checkpoint], wanted: str, hashes: Path | None = None) -> Checkpoint:

@@ -19,19 +19,24 @@ PIECE = 2**20
 
 def short_hash(path: Path, cache: Path | None) -> str:
     """The first 10 hexadecimal digits of the file's SHA-256, as pictures' parameters name a model. Raises Refused if unreadable."""
-    known = known_hash(path, cache) if cache else None
-    return (known or _measure(path, cache))[:SHORT]
+    return sha256(path, cache)[:SHORT]
 
 
-def known_hash(path: Path, cache: Path) -> str | None:
-    """The whole SHA-256 if it was measured since the file last changed; never reads the file."""
+def sha256(path: Path, cache: Path | None, start: int = 0) -> str:
+    """The whole SHA-256, of a file from the byte `start` on, in hexadecimal digits. Raises Refused if unreadable."""
+    known = known_hash(path, cache, start) if cache else None
+    return known or _measure(path, cache, start=start)
+
+
+def known_hash(path: Path, cache: Path, start: int = 0) -> str | None:
+    """The whole SHA-256 (from the byte `start` on) if it was measured since the file last changed; never reads the file."""
     try:
         size, mtime_ns = _state(path)
     except OSError:
         return None
     try:
         with opened(cache) as store:
-            row = store.execute("SELECT size, mtime_ns, sha256 FROM hashes WHERE path = ?", (str(path.absolute()),)).fetchone()
+            row = store.execute("SELECT size, mtime_ns, sha256 FROM hashes WHERE path = ?", (_key(path, start),)).fetchone()
     except (OSError, sqlite3.Error):  # a disk that is full or read-only: then nothing is known
         return None
     return row[2] if row and row[:2] == (size, mtime_ns) else None
@@ -56,19 +61,20 @@ def measure_missing(paths: Iterable[Path], cache: Path, pause: Callable[[], None
                 log.warning("%s: %s", path.name, refusal)
 
 
-def _measure(path: Path, cache: Path | None, pause: Callable[[], None] = lambda: None) -> str:
-    """The SHA-256 of the file; of a folder, of its files one after the other."""
+def _measure(path: Path, cache: Path | None, pause: Callable[[], None] = lambda: None, start: int = 0) -> str:
+    """The SHA-256 of the file from the byte `start` on; of a folder, of its files one after the other."""
     try:
         before = _state(path)
         digest = hashlib.sha256()
         for name in _files(path):
             with open_regular(path / name) as file:
+                file.seek(start)
                 _add(file, digest, pause)
         unchanged = _state(path) == before
     except OSError as error:
         raise Refused(f"unreadable: {error.strerror or error}") from error
     if cache and unchanged:
-        _remember(path, before, digest.hexdigest(), cache)
+        _remember(_key(path, start), before, digest.hexdigest(), cache)
     return digest.hexdigest()
 
 
@@ -90,9 +96,13 @@ def _state(path: Path) -> tuple[int, int]:
     return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
 
 
-def _remember(path: Path, state: tuple[int, int], digest: str, cache: Path) -> None:
+def _key(path: Path, start: int) -> str:
+    return f"{path.absolute()} from {start}" if start else str(path.absolute())
+
+
+def _remember(key: str, state: tuple[int, int], digest: str, cache: Path) -> None:
     try:
         with opened(cache) as store, store:
-            store.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?)", (str(path.absolute()), *state, digest))
+            store.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?)", (key, *state, digest))
     except (OSError, sqlite3.Error) as error:
-        log.warning("%s cannot be written, so %s is read again next time: %s", cache, path.name, error)
+        log.warning("%s cannot be written, so %s is read again next time: %s", cache, key, error)

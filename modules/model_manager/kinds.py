@@ -43,10 +43,11 @@ CONTROLNET = "a ControlNet, not a checkpoint: it belongs in models/ControlNet"
 EMBEDDING = "a textual inversion embedding, not a checkpoint: it belongs in embeddings"
 AUTOENCODER = "a VAE, not a checkpoint: it belongs in models/VAE"
 SUPPORTED = "Stable Diffusion 1.x and 2.x checkpoints are"
+_LORA_PARTS = (".lora_down.", ".lora_up.", ".lora_A.", ".lora_B.", "lora.down.", "lora.up.", "lora_linear_layer.", ".hada_w1_a", ".lokr_w1")
 ONE_PART = "one part only; the whole folder (with its model_index.json) is needed, or a checkpoint in one file"
 KINDS: tuple[tuple[Callable[[Names], bool], str], ...] = (
     (_begins("lora_unet_", "lora_te"), LORA),
-    (_some(".lora_down.", ".lora_up.", ".lora_A.", ".lora_B.", ".hada_w1_a", ".lokr_w1"), LORA),
+    (_some(*_LORA_PARTS), LORA),
     (_begins("control_model.", "input_hint_block.", "controlnet_cond_embedding."), CONTROLNET),
     (_some("motion_modules."), "an AnimateDiff motion module, not a checkpoint: not supported"),
     (_begins("string_to_param.", "emb_params"), EMBEDDING),

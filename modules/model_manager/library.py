@@ -89,7 +89,7 @@ def find(checkpoints: Sequence[Checkpoint], wanted: str, hashes: Path | None = N
             raise LookupError(f"{wanted} could be {' or '.join(found.name for found in usable[:4])}: say which")
         if usable:
             return usable[0]
-    raise LookupError(_nothing(wanted, [found.name for found in checkpoints if found.status == "ok"]))
+    raise LookupError(nothing_like(wanted, [found.name for found in checkpoints if found.status == "ok"]))
 
 
 def find_vae(vaes: Sequence[VaeFile], wanted: str, checkpoint: str) -> VaeFile | None:
@@ -104,7 +104,7 @@ def find_vae(vaes: Sequence[VaeFile], wanted: str, checkpoint: str) -> VaeFile |
         return next((vae for vae in vaes if vae.status == "ok" and PurePosixPath(vae.name).name.startswith(stem)), None)
     found = next((vae for vae in vaes if _same(wanted, vae.name, _stem(vae.name), PurePosixPath(vae.name).name)), None)
     if found is None:
-        raise LookupError(_nothing(wanted, [vae.name for vae in vaes if vae.status == "ok"]))
+        raise LookupError(nothing_like(wanted, [vae.name for vae in vaes if vae.status == "ok"]))
     if found.status == "refused":
         raise LookupError(f"{found.name} cannot be used: {found.reason}")
     return found
@@ -190,7 +190,8 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).with_suffix("").as_posix()
 
 
-def _nothing(wanted: str, names: list[str]) -> str:
+def nothing_like(wanted: str, names: list[str]) -> str:
+    """That there is no `wanted`, and which of `names` are close."""
     stems = {PurePosixPath(name).stem.casefold(): name for name in reversed(names)}
     close = difflib.get_close_matches(PurePosixPath(wanted[:200]).stem.casefold(), stems, n=3)
     hint = f"; did you mean {' or '.join(stems[stem] for stem in close)}?" if close else ""

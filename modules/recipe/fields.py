@@ -62,6 +62,7 @@ class Recipe:
     clip_skip: int = row(1, "Clip skip", "Which text encoder layer is read, from the last.", low=1, high=12, infotext="Clip skip")
     batch_size: int = row(1, "Batch size", "Pictures drawn together.", low=1, high=64)
     batch_count: int = row(1, "Batch count", "Batches drawn one after the other.", low=1, high=100)
+    lora_hashes: str = row("", "Lora hashes", "Which files the prompt's LoRAs are.", high=MAX_PROMPT, infotext="Lora hashes")
 
     @property
     def seeds(self) -> list[int]:

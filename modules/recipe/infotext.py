@@ -21,6 +21,7 @@ def write(recipe: Recipe, seed: int) -> str:
         "checkpoint": PurePosixPath(recipe.checkpoint).stem or None,
         "vae": recipe.vae if recipe.vae not in (AUTOMATIC, "None") else None,
         "clip_skip": recipe.clip_skip if recipe.clip_skip > 1 else None,
+        "lora_hashes": recipe.lora_hashes or None,
     }
     values = {**to_dict(recipe), **special}
     pairs = {about.infotext: values[name] for name, (_, about) in FIELDS.items() if about.infotext}

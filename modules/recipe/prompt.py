@@ -2,8 +2,11 @@
 
 `(x)` weighs x by 1.1, `[x]` by 1/1.1, `(x:1.3)` by 1.3; they nest; a backslash makes a bracket literal; `BREAK` begins a new
 chunk. The text encoder reads chunks of 75 tokens. No input is an error: what is no syntax is text.
+
+`<lora:name:1>` asks for a LoRA and is no part of the text.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ Encode = Callable[[str], list[int]]
 
 # Possessive throughout: hostile prompts must not make it look twice at anything.
 _TOKEN = re.compile(r"\\(.)|([(\[])|:[ \t]*+([+-]?(?:\d++\.?\d*+|\.\d++))[ \t]*+\)|([)\]])|\b(BREAK)\b\s*+", re.DOTALL)
+_NETWORK = re.compile(r"<(\w++):([^<>]++)>")
 _ROUND, _SQUARE = 1.1, 1 / 1.1
 _DEPTH = 16  # brackets nested deeper are text: keeps hostile prompts linear
 
@@ -37,6 +41,53 @@ class Chunk:
 
     ids: tuple[int, ...]
     weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A LoRA that a prompt asks for: how much of it acts on the text encoder and on the U-Net (1 is as it was trained, 0 not at all)."""
+
+    name: str
+    text: float
+    unet: float
+
+
+def words(prompt: str) -> str:
+    """The prompt as the text encoder reads it: without its `<kind:…>`, whatever the kind."""
+    return _NETWORK.sub("", prompt)
+
+
+def networks(prompt: str) -> list[Network]:
+    """The LoRAs of `<lora:name>`, `<lora:name:1>`, `<lora:name:0.5:1>` and `<lora:name:te=0.5:unet=1>`, in order; `lyco` means the same.
+
+    The first number is for the text encoder, and for the U-Net too unless that has its own; left out, it is 1. Raises ValueError
+    with one line for what has no name, or a weight that is no number.
+    """
+    return [_network(*found[2].split(":")) for found in _NETWORK.finditer(prompt) if found[1] in ("lora", "lyco")]
+
+
+def _network(name: str, *arguments: str) -> Network:
+    if not name.strip():
+        raise ValueError("<lora:…> has no name")
+    placed = [argument for argument in arguments if "=" not in argument]
+    named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    given = {**dict(zip(("te", "unet", "dyn"), placed, strict=False)), **{key.strip(): value for key, value in named.items()}}
+    strange = given.keys() - {"te", "unet"}
+    if strange:
+        raise ValueError(f"<lora:{name:.100}> has {min(strange)!r:.60} besides its weights te and unet, which is not supported")
+    weights = {key: _weight(name, value) for key, value in given.items()}
+    text = weights.get("te", 1.0)
+    return Network(name, text, weights.get("unet", text))
+
+
+def _weight(name: str, text: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise ValueError(f"the weight {text!r:.60} of <lora:{name:.100}> is not a number")
+    return weight
 
 
 def parse(text: str) -> list[Part]:
@@ -121,7 +172,7 @@ def chunk(parts: list[Part], encode: Encode) -> list[Chunk]:
 
 def count(text: str, encode: Encode) -> tuple[int, int]:
     """How many tokens the prompt takes, and how many its chunks hold: (12, 75)."""
-    chunks = chunk(parse(text), encode)
+    chunks = chunk(parse(words(text)), encode)
     last = sum(1 for token in chunks[-1].ids if token != END) - 1
     return CHUNK * (len(chunks) - 1) + last, CHUNK * len(chunks)
 

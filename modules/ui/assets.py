@@ -8,7 +8,7 @@ ICON = _HERE / "easel.svg"
 STYLES = ("frame.css", "form.css", "stage.css", "viewer.css")
 SCRIPTS = (
     *("dom", "words", "live", "pictures", "top", "viewer", "notes", "parameters"),
-    *("strip", "stage", "estimate", "form", "keys", "scheme"),
+    *("strip", "stage", "estimate", "networks", "form", "keys", "scheme"),
 )  # each after what it imports
 
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)

@@ -2,6 +2,7 @@
 
 import { ask, h, setText, settled, typeInto, whenPresent } from "./dom.js";
 import { showEstimate } from "./estimate.js";
+import { showNetworks } from "./networks.js";
 import { shown } from "./pictures.js";
 
 const COUNT_AFTER = 150; // milliseconds of quiet
@@ -30,6 +31,7 @@ function changed() {
   countAll();
   keep();
   requestAnimationFrame(showEstimate);
+  requestAnimationFrame(showNetworks);
 }
 window.easel = { changed };
 

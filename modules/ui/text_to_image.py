@@ -32,6 +32,7 @@ def build(desk: "Desk", checkpoint: gr.Dropdown) -> tuple[Fields, gr.Accordion]:
     with gr.Row(elem_id="workspace", equal_height=False):
         with gr.Column(elem_id="form", scale=0, min_width=0):
             fields = {"checkpoint": checkpoint, **_prompts(), **_size(desk, checkpoint), **_drawing(), **_seed_and_batch()}
+            gr.HTML("<div id='networks'></div>", apply_default_css=False, padding=False)
             with gr.Accordion("More", open=False, elem_id="more") as more, gr.Row(elem_classes="pair"):
                 fields["clip_skip"] = form.slider("clip_skip", min_width=0)
                 fields["vae"] = form.choice("vae", vae_choices(desk), min_width=0)

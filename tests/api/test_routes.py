@@ -4,9 +4,11 @@ import urllib.request
 import pytest
 
 from modules.jobs.desk import Desk
+from modules.model_manager.architecture import SD15
 from modules.recipe.fields import BadField
 from modules.settings import Settings
 from tests.checkpoints import write_checkpoint
+from tests.loras import TO_K, weights, write_lora
 
 
 def test_a_job_is_drawn_and_its_picture_served_by_id(server):
@@ -102,6 +104,27 @@ def test_a_checkpoint_that_went_since_it_was_listed_is_a_bad_field(tmp_path):
     (folder / "gone.safetensors").unlink()
     with pytest.raises(BadField, match="cannot be used"):
         desk.resolve({"prompt": "x", "checkpoint": "gone.safetensors"})
+
+
+def test_loras_are_resolved_when_a_job_is_taken(tmp_path):
+    folder = tmp_path / "models"
+    (folder / "Stable-diffusion").mkdir(parents=True)
+    write_checkpoint(folder / "Stable-diffusion" / "small.safetensors")
+    write_lora(folder / "Lora" / "style.safetensors", sshs_model_hash="a" * 64)
+    write_lora(folder / "LyCORIS" / "wide.safetensors", weights([TO_K], architecture=SD15))
+    desk = Desk(Settings(data_dir=tmp_path))
+    desk.refresh_checkpoints()
+    recipe = desk.resolve({"prompt": "x<lora:style:0.5>", "lora_hashes": "made up: 0"})
+    assert (recipe.prompt, recipe.lora_hashes) == ("x<lora:style:0.5>", f"style: {'a' * 12}")
+    assert desk.resolve({"prompt": "x"}).lora_hashes == ""
+    for tag, problem in {
+        "<lora:stile:1>": "Prompt: there is no stile; did you mean style",
+        "<lora:style:x>": "Prompt: the weight 'x' of <lora:style> is not a number",
+        "<lora:wide:1>": "Prompt: wide.safetensors cannot be used: for a model of another size",
+    }.items():
+        with pytest.raises(BadField, match=problem) as refused:
+            desk.resolve({"prompt": f"x{tag}"})
+        assert refused.value.field == "prompt"
 
 
 def test_waiting_jobs_can_be_dropped_and_a_batch_skipped(server):

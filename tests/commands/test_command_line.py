@@ -11,6 +11,7 @@ import time
 import pytest
 from PIL import Image
 
+from tests.loras import write_lora
 from tests.servers import MODELS, ROOT
 
 APP = [sys.executable, str(ROOT / "app.py")]
@@ -109,6 +110,17 @@ def test_models_lists_what_is_there_and_why_a_file_is_refused(tmp_path):
     ]
     assert listed[0]["reason"] and listed[1]["reason"] is None and listed[1]["path"] == str(folder / "starter.safetensors")
     assert easel("models", f"--data-dir={tmp_path}").stdout.count("\n") == 2
+    write_lora(tmp_path / "more" / "style.safetensors")
+    both = [f"--data-dir={tmp_path}", f"--lora-dir={tmp_path / 'more'}"]
+    assert json.loads(easel("models", "--json", *both).stdout)[2] == {
+        "name": "style.safetensors",
+        "path": str(tmp_path / "more" / "style.safetensors"),
+        "kind": "lora",
+        "status": "ok",
+        "family": None,
+        "reason": None,
+    }
+    assert "style.safetensors  LoRA of rank 2 for 3 layers" in easel("models", *both).stdout
 
 
 def test_models_check_reads_one_file_and_says_whether_it_can_be_used(tmp_path):

@@ -100,7 +100,7 @@ def test_prompts_are_encoded_once_and_the_oldest_forgotten(own: Studio) -> None:
         for i in range(100):
             own.encoded(warm, f"fox {i}", 1)
     assert len(warm.encodings) == 64
-    assert ("a fox", 1) not in warm.encodings
+    assert ("a fox", 1, ()) not in warm.encodings
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

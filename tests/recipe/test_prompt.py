@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from instant_clip_tokenizer import Tokenizer
 
-from modules.recipe.prompt import CHUNK, COMMA, END, START, Part, chunk, count, parse
+from modules.recipe.prompt import CHUNK, COMMA, END, START, Network, Part, chunk, count, networks, parse, words
 
 encode = Tokenizer().encode
 
@@ -61,6 +61,39 @@ def test_long_prompts_fill_chunks_and_commas_carry_their_words_over():
     assert [sum(i != END for i in c.ids) - 1 for c in unbroken] == [CHUNK, 5]
 
 
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        ("<lora:a>", [Network("a", 1.0, 1.0)]),
+        ("<lora:a b/c.d:0.8>", [Network("a b/c.d", 0.8, 0.8)]),
+        ("<lora:a:0.8:-1.2>", [Network("a", 0.8, -1.2)]),
+        ("<lora:a:unet=0.5>", [Network("a", 1.0, 0.5)]),
+        ("<lora:a:0.3:unet=0.5>", [Network("a", 0.3, 0.5)]),
+        ("<lora:a:2: te = .5>", [Network("a", 0.5, 0.5)]),
+        ("<lora:a=b:1>", [Network("a=b", 1.0, 1.0)]),
+        ("<lyco:a:1><lora:b:0>", [Network("a", 1.0, 1.0), Network("b", 0.0, 0.0)]),
+        ("<hypernet:a:1><other:x>", []),
+    ],
+)
+def test_loras_are_taken_out_of_the_words(tag, expected):
+    assert networks(f"a {tag}fox") == expected
+    assert words(f"a {tag}fox") == "a fox"
+    assert count(f"a {tag}fox", encode) == (2, 75)
+
+
+@pytest.mark.parametrize("text", ["a <fox>", "<lora:>", "<lora>", "1 < 2 : 3 > 2", "<:a>", "<lora:a", "< lora:a>"])
+def test_what_is_no_tag_stays_text(text):
+    assert words(text) == text
+    assert networks(text) == []
+
+
+@pytest.mark.parametrize("tag", [f"<lora:{rest}>" for rest in ("a:x", "a:nan", "a:1e999", "a:", "a:1:1:32", "a:dyn=4", ":1")])
+def test_a_tag_that_makes_no_sense_is_an_error_of_one_line(tag):
+    with pytest.raises(ValueError, match="lora") as error:
+        networks(f"a fox {tag}")
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(("text", "expected"), [("", (0, 75)), ("a red fox", (3, 75)), ("fox " * 75, (75, 75)), ("fox " * 76, (76, 150))])
 def test_count(text, expected):
     assert count(text, encode) == expected
@@ -74,13 +107,15 @@ def test_any_text_has_parts_and_chunks(text):
 
 
 WIDE = [" " * 100_000, ":" + " " * 99_000, "(a:" + "1" * 99_000, "BREAK" + " " * 99_000, " BREAK" * 15_000, "(a:1." + "1" * 99_000]
+TAGS = ["<lora:" * 16_000, "<" * 99_000, "<lora:a:1>" * 10_000]
 
 
-@pytest.mark.parametrize("bomb", ["(" * 100_000, "(a" * 33_000, "(a" * 20_000 + ")" * 20_000, "a:1.1)" * 16_000, "\\" * 100_000, *WIDE])
+@pytest.mark.parametrize("bomb", ["(" * 100_000, "(a" * 33_000, "(a" * 20_000 + ")" * 20_000, "a:1.1)" * 16_000, "\\" * 100_000, *WIDE, *TAGS])
 def test_hostile_prompts_cost_little(bomb):
     def cost(text):
         start = time.process_time()
-        parse(text)
+        parse(words(text))
+        networks(text)
         return time.process_time() - start
 
     base = min(cost("a fox, " * 14_000) for _ in range(3)) + 0.005

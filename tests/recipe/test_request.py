@@ -98,3 +98,5 @@ def test_infotext():
         'Model: "my, model", Clip skip: 2, RNG: CPU, Version: Easel 0.1.0'
     )
     assert "Negative" not in write(Recipe(prompt="x", seed=1), 1)
+    with_lora = write(Recipe(prompt="x<lora:a b:1>", seed=1, lora_hashes="a b: 0123456789ab, c: ba9876543210"), 1)
+    assert with_lora.startswith("x<lora:a b:1>\n") and 'Lora hashes: "a b: 0123456789ab, c: ba9876543210", RNG' in with_lora
