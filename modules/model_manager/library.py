@@ -190,12 +190,12 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).with_suffix("").as_posix()
 
 
-def nothing_like(wanted: str, names: list[str]) -> str:
+def nothing_like(wanted: str, names: list[str], kind: str = "") -> str:
     """That there is no `wanted`, and which of `names` are close."""
     stems = {PurePosixPath(name).stem.casefold(): name for name in reversed(names)}
     close = difflib.get_close_matches(PurePosixPath(wanted[:200]).stem.casefold(), stems, n=3)
     hint = f"; did you mean {' or '.join(stems[stem] for stem in close)}?" if close else ""
-    return f"there is no {wanted[:100]}{hint}"
+    return f"there is no {kind}{wanted[:100]}{hint}"
 
 
 CHECKPOINTS = Kind("checkpoint", _files, _look_at_checkpoint, _pack, _unpack_checkpoint)

@@ -66,7 +66,7 @@ def find_lora(roots: Sequence[Path], wanted: str, store: Path | None = None) -> 
             return usable[0]
         if found:
             raise LookupError(f"{found[0].name} cannot be used: {found[0].reason}")
-    raise LookupError(nothing_like(wanted, [_calls(name)[1] for name in files]))
+    raise LookupError(nothing_like(wanted, [_calls(name)[1] for name in files], "LoRA "))
 
 
 def _meant(files: Mapping[str, Path], word: str, store: Path | None) -> Iterator[list[Lora]]:

@@ -14,7 +14,8 @@ let loras = []; // {name, call, about, reason} of each file
 let version; // of the model folders when they were asked for
 
 const words = () => document.querySelector("#field-prompt textarea")?.value ?? "";
-const used = () => new Set([...words().matchAll(TAG)].map(([, call]) => call.trim().toLowerCase()));
+const used = () => [...new Set([...words().matchAll(TAG)].map(([, call]) => call.trim()))];
+const same = (one, other) => one.trim().toLowerCase() === other.toLowerCase();
 
 /** Asks for the list when it is open and the model folders have been looked into since. */
 function look() {
@@ -46,15 +47,15 @@ function item(lora) {
 
 function toggle(lora) {
   const text = words();
-  const without = text.replace(TAG, (tag, call) => (call.trim().toLowerCase() === lora.call.toLowerCase() ? "" : tag));
+  const without = text.replace(TAG, (tag, call) => (same(call, lora.call) ? "" : tag));
   typeInto("prompt", without === text ? `${text.trimEnd()}${text.trim() && " "}<lora:${lora.call}:1>` : without.trimStart());
 }
 
 /** Shows which LoRAs the prompt has, on them and in the title. */
 export function showNetworks() {
   const calls = used();
-  setText(fold.firstChild, calls.size ? `Networks · ${[...calls].join(", ")}` : "Networks");
-  for (const press of list.querySelectorAll("button")) press.setAttribute("aria-pressed", calls.has(press.dataset.call.toLowerCase()));
+  setText(fold.firstChild, calls.length ? `Networks · ${calls.join(", ")}` : "Networks");
+  for (const press of list.querySelectorAll("button")) press.setAttribute("aria-pressed", calls.some((call) => same(call, press.dataset.call)));
 }
 
 whenPresent("#networks", (home) => home.replaceChildren(fold));

@@ -118,7 +118,7 @@ def test_loras_are_resolved_when_a_job_is_taken(tmp_path):
     assert (recipe.prompt, recipe.lora_hashes) == ("x<lora:style:0.5>", f"style: {'a' * 12}")
     assert desk.resolve({"prompt": "x"}).lora_hashes == ""
     for tag, problem in {
-        "<lora:stile:1>": "Prompt: there is no stile; did you mean style",
+        "<lora:stile:1>": "Prompt: there is no LoRA stile; did you mean style",
         "<lora:style:x>": "Prompt: the weight 'x' of <lora:style> is not a number",
         "<lora:wide:1>": "Prompt: wide.safetensors cannot be used: for a model of another size",
     }.items():

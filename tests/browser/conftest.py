@@ -10,6 +10,7 @@ from playwright.sync_api import sync_playwright
 from tests import servers
 from tests.browser.visit import Visit
 from tests.checkpoints import write_checkpoint
+from tests.loras import write_lora
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -28,7 +29,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """The project's own models, a small one of another native size (random weights), and a file that is none."""
+    """The project's own models, a small one of another native size (random weights) with two LoRAs for it, and files that are none."""
     models = tmp_path_factory.mktemp("models")
     checkpoints = models / "Stable-diffusion"
     checkpoints.mkdir()
@@ -36,6 +37,9 @@ def models(tmp_path_factory):
         os.symlink(own, checkpoints / own.name)
     write_checkpoint(checkpoints / "tiny.safetensors")
     Path(checkpoints / "page.ckpt").write_text("<html>Sign in to download</html>")
+    write_lora(models / "Lora" / "my style.safetensors")
+    write_lora(models / "Lora" / "other.safetensors")
+    Path(models / "Lora" / "page.pt").write_text("<html>Sign in to download</html>")
     return models
 
 

@@ -275,7 +275,7 @@ def test_a_batch_keeps_its_loras_and_a_cancelled_job_leaves_none(own: Studio, wa
 @pytest.mark.parametrize(
     ("tag", "reason"),
     [
-        ("<lora:usul:1>", "there is no usul; did you mean usual"),
+        ("<lora:usul:1>", "there is no LoRA usul; did you mean usual"),
         ("<lora:wide:1>", "wide cannot be used: for a model of another size"),
         ("<lora:spoiled:1>", "spoiled cannot be used: it would give lora_unet.* weights that are no numbers"),
         ("<lora:usual:1e39>", "usual cannot be used: it would give"),

@@ -154,7 +154,7 @@ def test_prompts_call_a_lora_by_stem_path_or_the_trainers_name(tmp_path: Path) -
     }
     for word, problem in {
         "twice": "twice could be sub/twice.safetensors or other/twice.safetensors: say which",
-        "plain": "there is no plain; did you mean Plain_v1.2",
+        "plain": "there is no LoRA plain; did you mean Plain_v1.2",
         "broken": "broken.pt cannot be used: an empty file",
         "pipe": "pipe.pt cannot be used: a named pipe",
         "a:b": "a:b.safetensors cannot be used: no prompt can call",

@@ -106,11 +106,11 @@ def test_any_text_has_parts_and_chunks(text):
     assert all(len(c.ids) == 77 for c in chunk(parts, encode))
 
 
-WIDE = [" " * 100_000, ":" + " " * 99_000, "(a:" + "1" * 99_000, "BREAK" + " " * 99_000, " BREAK" * 15_000, "(a:1." + "1" * 99_000]
 TAGS = ["<lora:" * 16_000, "<" * 99_000, "<lora:a:1>" * 10_000]
+WIDE = [*TAGS, " " * 100_000, ":" + " " * 99_000, "(a:" + "1" * 99_000, "BREAK" + " " * 99_000, " BREAK" * 15_000, "(a:1." + "1" * 99_000]
 
 
-@pytest.mark.parametrize("bomb", ["(" * 100_000, "(a" * 33_000, "(a" * 20_000 + ")" * 20_000, "a:1.1)" * 16_000, "\\" * 100_000, *WIDE, *TAGS])
+@pytest.mark.parametrize("bomb", ["(" * 100_000, "(a" * 33_000, "(a" * 20_000 + ")" * 20_000, "a:1.1)" * 16_000, "\\" * 100_000, *WIDE])
 def test_hostile_prompts_cost_little(bomb):
     def cost(text):
         start = time.process_time()
