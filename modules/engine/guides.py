@@ -11,17 +11,47 @@ from modules.samplers.registry import Denoise
 Guide = Callable[[Denoise], Denoise]
 
 
-def guided(scale: float) -> Guide:
-    """Classifier-free guidance (Ho & Salimans 2022, eq. 6) of a denoise that answers for two conditionings, wanted and unwanted."""
+def guided(scale: float, rescale: float = 0, apart: bool = False) -> Guide:
+    """Classifier-free guidance (Ho & Salimans 2022, eq. 6) of a denoise that answers for two conditionings, wanted and unwanted.
+
+    `rescale` takes back, in part (to 1), what guidance adds to the deviation of v (Lin et al. 2023, eq. 15 and 16).
+    `apart`: the answer is (2, C, H, W), the guided latent and the unwanted one.
+    """
 
     def guide(denoise: Denoise) -> Denoise:
         def guided_denoise(x: Tensor, sigma: Tensor) -> Tensor:
             wanted, unwanted = denoise(x, sigma).chunk(2)
-            return unwanted + scale * (wanted - unwanted)
+            answer = unwanted + scale * (wanted - unwanted)
+            if rescale:
+                answer = rescaled(answer, wanted, x, sigma, rescale)
+            return torch.cat([answer, unwanted]) if apart else answer
 
         return guided_denoise
 
     return guide
+
+
+def rescaled(denoised: Tensor, wanted: Tensor, x: Tensor, sigma: Tensor, share: float) -> Tensor:
+    """`denoised`, with v's deviation in each picture brought to that of `wanted`, by this share of the way."""
+    still = x / (sigma**2 + 1)  # what x adds to x0 = still - v sigma / sqrt(sigma^2 + 1); the factor cancels
+    v, aim = still - denoised, still - wanted
+    axes = tuple(range(1, x.ndim))
+    factor = aim.std(axes, keepdim=True) / v.std(axes, keepdim=True)
+    return still - v * (share * factor + 1 - share)
+
+
+def only_between(low: float, high: float, otherwise: Denoise) -> Guide:
+    """Guidance in an interval (Kynkaanniemi et al. 2024): for sigmas above `low` and up to `high`; elsewhere `otherwise` answers."""
+
+    def guide(denoise: Denoise) -> Denoise:
+        return lambda x, sigma: (denoise if low < sigma <= high else otherwise)(x, sigma)
+
+    return guide
+
+
+def twice(denoise: Denoise) -> Denoise:
+    """The one answer in both places where guided and unwanted are asked for apart."""
+    return lambda x, sigma: denoise(x, sigma).repeat(2, 1, 1, 1)
 
 
 def finite(denoise: Denoise) -> Denoise:
@@ -38,13 +68,16 @@ def finite(denoise: Denoise) -> Denoise:
 def watched(sigmas: Tensor, report: Callable[[int, Tensor | None], None]) -> Guide:
     """Calls report(steps done, None) before and report(steps done, denoised latent) after each call of the denoiser.
 
-    How far a sampler is can be seen from sigma, whichever way it calls.
+    How far a sampler is can be seen from sigma, whichever way it calls; where it goes up again, nothing more is done until it is back.
     """
     levels = sigmas.tolist()
 
     def guide(denoise: Denoise) -> Denoise:
+        done = 0
+
         def watched_denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            done = sum(level > float(sigma) for level in levels)
+            nonlocal done
+            done = max(done, sum(level > float(sigma) for level in levels))
             report(done, None)
             denoised = denoise(x, sigma)
             report(done, denoised)
@@ -61,4 +94,13 @@ def require_finite(values: Tensor, source: str) -> None:
         raise CannotDraw(
             f"{source} of this checkpoint gave values that are no numbers: its weights may be damaged (see `models check`), "
             "or too large for the number format (try --precision float32)"
+        )
+
+
+def require_descent(sigmas: Tensor) -> None:
+    """CannotDraw if the levels do not fall from first to last."""
+    if not bool((sigmas.diff() < 0).all()):
+        raise CannotDraw(
+            f"Schedule: from sigma {float(sigmas[0]):.4g} its levels do not fall all the way to {float(sigmas[-1]):.4g}: "
+            "raise Schedule max sigma or lower Schedule min sigma (0 leaves them to the model), or take fewer steps"
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import reduce
@@ -12,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from modules.engine.guides import Guide, finite, guided, require_finite, watched
+from modules.engine.guides import Guide, finite, guided, only_between, require_descent, require_finite, twice, watched
 from modules.engine.machine import peak_memory
 from modules.engine.progress import Emit, Reporter
 from modules.engine.stop import CannotDraw, Skipped
@@ -20,15 +21,17 @@ from modules.engine.studio import Studio, Warm
 from modules.engine.weights import checking
 from modules.jobs.messages import Picture
 from modules.recipe import infotext
+from modules.recipe.catalogue import SAMPLERS
 from modules.recipe.fields import Recipe
 from modules.recipe.prompt import networks, words
-from modules.samplers import noise
-from modules.samplers.registry import sampler_named, schedule_named
+from modules.samplers import chosen
+from modules.samplers.registry import Denoise
 from modules.version import VERSION
 
 Facts = dict[str, object]
 
 PNG_LEVEL = 4  # a third of the time of the usual 6, for a few percent more bytes
+CFG_SCALE_OF_1 = 12.5  # the CFG scale that CFG++ takes for its own 1, its highest, so that usual values are usual there too
 LIBRARIES = ("torch", "diffusers", "transformers")
 
 
@@ -81,47 +84,58 @@ def prepared(
 
 def draw(recipe: Recipe, picture: int, warm: Warm, conditionings: list[Tensor], reporter: Reporter, clock: "Clock") -> Picture:
     """One picture, from the noise of its own seed to its file. The same whatever was drawn before it."""
-    seed = recipe.seeds[picture]
+    alone = recipe.alone(picture)
 
     def report(step: int, denoised: Tensor | None) -> None:
         if denoised is None:
-            reporter.phase("draw", picture, step)
+            reporter.phase("draw", picture, min(step, recipe.steps))  # some schedules have a few levels more
         else:
             reporter.preview(picture, denoised, warm.colours)
 
     with clock.phase("draw"):
-        latent = sample(recipe, seed, warm, conditionings, report)
+        latent = sample(alone, warm, conditionings, report)
     with clock.phase("decode"):
         reporter.phase("decode", picture, recipe.steps)
         image = warm.family.to_image(latent)
         require_finite(image, "the VAE")
     with clock.phase("file"):
-        text = infotext.write(recipe, seed)
-        return Picture(0, 0, picture, seed, recipe.width, recipe.height, text, png(image[0], text))
+        text = infotext.write(alone, alone.seed)
+        return Picture(0, 0, picture, alone.seed, recipe.width, recipe.height, text, png(image[0], text))
 
 
-def sample(recipe: Recipe, seed: int, warm: Warm, conditionings: list[Tensor], report: Callable[[int, Tensor | None], None]) -> Tensor:
-    """The finished latent (1, C, H, W) of one picture."""
-    family, sampler = warm.family, sampler_named(recipe.sampler)
+def sample(recipe: Recipe, warm: Warm, conditionings: list[Tensor], report: Callable[[int, Tensor | None], None]) -> Tensor:
+    """The finished latent (1, C, H, W) of the one picture of this recipe."""
+    family = warm.family
     shape, device = family.latent_shape(recipe.width, recipe.height), family.unet.device
-    sigmas = schedule_named(recipe.schedule, for_sampler=recipe.sampler)(recipe.steps, family.sigmas)
+    levels = chosen.levels(recipe, family.sigmas)
+    sigmas = chosen.sigmas(recipe, levels)
+    require_descent(sigmas)
 
-    numbers = noise.generator(seed)
-    x = noise.draw(numbers, shape) * ((sigmas[0] ** 2 + 1).sqrt() if sampler.unit_start else sigmas[0])
-    later = noise.brownian(seed, shape, sigmas) if sampler.brownian else noise.fresh(numbers, shape)
+    x = chosen.first_noise(recipe, shape) * chosen.start_deviation(recipe, sigmas[0])
+    later = chosen.later_noise(recipe, shape, sigmas)
 
     guides: list[Guide] = [
-        *([guided(recipe.cfg_scale)] if len(conditionings) > 1 else []),
+        *(guidance(recipe, family.denoiser(conditionings[:1], levels)) if len(conditionings) > 1 else []),
         finite,
         watched(sigmas, report),
     ]
-    denoise = reduce(lambda inner, guide: guide(inner), guides, family.denoiser(conditionings))
-    return sampler.sample(denoise, x.to(device), sigmas, lambda start, end: later(start, end).to(device))
+    denoise = reduce(lambda inner, guide: guide(inner), guides, family.denoiser(conditionings, levels))
+    return chosen.sampler(recipe)(denoise, x.to(device), sigmas, lambda start, end: later(start, end).to(device))
+
+
+def guidance(recipe: Recipe, wanted: Denoise) -> list[Guide]:
+    """How the two answers, wanted and unwanted, become one (or stay two, for CFG++); `wanted` answers where there is no guidance."""
+    apart = SAMPLERS[recipe.sampler].apart
+    scale = recipe.cfg_scale / CFG_SCALE_OF_1 if apart else recipe.cfg_scale
+    low, high = recipe.guidance_sigma_min, recipe.guidance_sigma_max or math.inf
+    everywhere = (low, high) == (0, math.inf)
+    within = [] if everywhere else [only_between(low, high, twice(wanted) if apart else wanted)]
+    return [guided(scale, recipe.cfg_rescale, apart), *within]
 
 
 def skips_negative(recipe: Recipe) -> bool:
-    """At CFG scale 1 guidance returns the wanted answer whatever the unwanted one is."""
-    return recipe.cfg_scale == 1
+    """At CFG scale 1 guidance returns the wanted answer whatever the unwanted one is; CFG++ needs both always."""
+    return recipe.cfg_scale == 1 and not SAMPLERS[recipe.sampler].apart
 
 
 def png(image: Tensor, text: str) -> bytes:

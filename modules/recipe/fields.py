@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modules.recipe.catalogue import AUTOMATIC, SAMPLERS, SCHEDULES, Named, named
+from modules.recipe.catalogue import AUTOMATIC, CPU_NOISE, DEFAULT_NOISE, NOISE_SCHEDULES, NOISE_SOURCES, SAMPLERS, SCHEDULES, Named, named
 
 
 class BadField(ValueError):
@@ -22,7 +22,10 @@ class BadField(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of a field besides its name, type and default. `choices` are names from the catalogue."""
+    """What is known of a field besides its name, type and default. `choices` are names from the catalogue.
+
+    A `quiet` field is left out of the parameters text where it has its default, or no say in the picture.
+    """
 
     label: str
     help: str
@@ -31,15 +34,29 @@ class Row:
     step: float = 1
     choices: Mapping[str, Named] | None = None
     infotext: str | None = None
+    quiet: bool = False
 
 
 def row(default: object, label: str, help: str, **known: object) -> dataclasses.Field:
     return dataclasses.field(default=default, metadata={"row": Row(label, help, **known)})
 
 
+def rare(default: object, label: str, help: str, **known: object) -> dataclasses.Field:
+    """A row that few pictures need: quiet, and named by its label in the parameters text if not told otherwise."""
+    return row(default, label, help, **{"infotext": label, "quiet": True, **known})
+
+
 MAX_SEED = 2**63 - 1
 MAX_PROMPT = 100_000  # characters
 MAX_PICTURES = 1_000  # in one job
+_SUBSEED_HELP = "The seed whose picture a variation leans to; -1 picks one at random."
+_VARIATION_HELP = "How far the noise leans to the variation seed; then pictures differ by that seed."
+_RESIZE_HELP = "Pixels of the picture whose composition this seed shall keep; 0 for none."
+_ENSD_HELP = "Added to the seed for noise that is drawn after the first."
+_SOURCE_HELP = "CPU: the same on every machine. NV: what an NVIDIA card draws, also without one."
+_TERMINAL_HELP = "Zero Terminal SNR begins with noise alone: for models trained so."
+_RESCALE_HELP = "Takes back contrast that a high CFG scale adds; 0.7 suits Zero Terminal SNR."
+_INTERVAL_HELP = "The negative prompt and CFG act between these sigmas only, which saves time; 0 for no limit."
 _CFG_HELP = "How closely the prompt is followed. At 1 the negative prompt is not used."
 
 
@@ -59,26 +76,70 @@ class Recipe:
     model_hash: str = row("", "Model hash", "First 10 digits of the checkpoint's SHA-256.", infotext="Model hash")
     checkpoint: str = row("", "Checkpoint", "The model that draws, from models/Stable-diffusion.", infotext="Model")
     vae: str = row(AUTOMATIC, "VAE", "The decoder: Automatic, None (the checkpoint's own), or a file of models/VAE.", infotext="VAE")
+    subseed: int = rare(-1, "Variation seed", _SUBSEED_HELP, low=-1, high=MAX_SEED)
+    subseed_strength: float = rare(
+        0.0, "Variation strength", _VARIATION_HELP, low=0, high=1, step=0.01, infotext="Variation seed strength"
+    )
+    seed_resize_from_w: int = rare(0, "Seed width", _RESIZE_HELP, low=-1, high=4096, infotext="Seed resize from")
+    seed_resize_from_h: int = rare(0, "Seed height", _RESIZE_HELP, low=-1, high=4096, infotext=None)
     clip_skip: int = row(1, "Clip skip", "Which text encoder layer is read, from the last.", low=1, high=12, infotext="Clip skip")
+    eta_noise_seed_delta: int = rare(0, "ENSD", _ENSD_HELP, low=-(2**32), high=2**32)
+    lora_hashes: str = row("", "Lora hashes", "Which files the prompt's LoRAs are.", high=MAX_PROMPT, infotext="Lora hashes")
+    randn_source: str = row(CPU_NOISE, "Noise source", _SOURCE_HELP, choices=NOISE_SOURCES, infotext="RNG")
     batch_size: int = row(1, "Batch size", "Pictures drawn together.", low=1, high=64)
     batch_count: int = row(1, "Batch count", "Batches drawn one after the other.", low=1, high=100)
-    lora_hashes: str = row("", "Lora hashes", "Which files the prompt's LoRAs are.", high=MAX_PROMPT, infotext="Lora hashes")
+    eta: float = rare(1.0, "Eta", "Share of fresh noise of the ancestral and SDE samplers.", low=0, high=1, step=0.01)
+    eta_ddim: float = rare(0.0, "Eta DDIM", "Share of fresh noise of DDIM.", low=0, high=1, step=0.01)
+    s_churn: float = rare(0.0, "Sigma churn", "Noise that Euler, Heun and DPM2 add before each step.", low=0, high=100, step=0.01)
+    s_tmin: float = rare(0.0, "Sigma tmin", "The sigma below which no such noise is added.", low=0, high=10, step=0.01)
+    s_tmax: float = rare(0.0, "Sigma tmax", "The sigma above which no such noise is added; 0 for no limit.", low=0, high=999, step=0.01)
+    s_noise: float = rare(1.0, "Sigma noise", "How strong fresh noise is.", low=0, high=2, step=0.001)
+    sigma_min: float = rare(0.0, "Schedule min sigma", "Where the noise ends; 0: as the model has it.", low=0, high=2, step=0.001)
+    sigma_max: float = rare(0.0, "Schedule max sigma", "Where the noise begins; 0: as the model has it.", low=0, high=999, step=0.001)
+    rho: float = rare(0.0, "Schedule rho", "How the steps crowd at low noise; 0: as the schedule has it.", low=0, high=100, step=0.1)
+    beta_dist_alpha: float = rare(0.6, "Beta schedule alpha", "Fewer steps at low noise if higher.", low=0.01, high=5, step=0.01)
+    beta_dist_beta: float = rare(0.6, "Beta schedule beta", "Fewer steps at high noise if higher.", low=0.01, high=5, step=0.01)
+    always_discard_next_to_last_sigma: bool = rare(
+        False, "Discard penultimate sigma", "Leaves out the last level but one, which some samplers do anyway."
+    )
+    sgm_noise_multiplier: bool = rare(False, "SGM noise multiplier", "Begins with a little more noise, as Stability's own programs do.")
+    sd_noise_schedule: str = rare(
+        DEFAULT_NOISE, "Noise schedule", _TERMINAL_HELP, choices=NOISE_SCHEDULES, infotext="Noise Schedule"
+    )
+    use_downcasted_alpha_bar: bool = rare(
+        False, "Downcast noise levels", "Noise levels in half precision, as before 2024.", infotext="Downcast alphas_cumprod"
+    )
+    cfg_rescale: float = rare(0.0, "CFG rescale", _RESCALE_HELP, low=0, high=1, step=0.05)
+    guidance_sigma_min: float = rare(0.0, "Guidance min sigma", _INTERVAL_HELP, low=0, high=100, step=0.01)
+    guidance_sigma_max: float = rare(0.0, "Guidance max sigma", _INTERVAL_HELP, low=0, high=100, step=0.01)
 
     @property
     def seeds(self) -> list[int]:
-        """The seed of each picture: picture i is the one that `seed + i` draws alone."""
-        return [self.seed + i for i in range(self.batch_size * self.batch_count)]
+        """The seed of each picture: it counts up, unless pictures are variations of one and their variation seed does."""
+        return [self.seed + i * (not self.subseed_strength) for i in range(self.batch_size * self.batch_count)]
+
+    @property
+    def subseeds(self) -> list[int]:
+        """The variation seed of each picture."""
+        return [self.subseed + i for i in range(self.batch_size * self.batch_count)]
+
+    def alone(self, picture: int) -> "Recipe":
+        """What draws this one of the pictures alone."""
+        own = {"seed": self.seeds[picture], "subseed": self.subseeds[picture]}
+        return dataclasses.replace(self, **own, batch_size=1, batch_count=1)
 
 
 FIELDS: dict[str, tuple[type, Row]] = {f.name: (f.type, f.metadata["row"]) for f in dataclasses.fields(Recipe)}
 DEFAULTS = Recipe()
 
 
-def checked(name: str, value: object) -> str | int | float:
+def checked(name: str, value: object) -> str | int | float | bool:
     """`value` as the field's own type, inside its bounds. BadField says what is wrong."""
     kind, about = FIELDS[name]
     if kind is str:
         return _checked_text(name, value, about)
+    if kind is bool:
+        return _checked_flag(name, value, about)
     number = _checked_number(name, value, kind)
     if about.low is not None and not about.low <= number <= about.high:
         raise BadField(name, f"{about.label}: {value} is outside {about.low} to {about.high}")
@@ -102,6 +163,13 @@ def _checked_text(name: str, value: object, about: Row) -> str:
         raise BadField(name, f"{about.label}: {error}") from None
 
 
+def _checked_flag(name: str, value: object, about: Row) -> bool:
+    known = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
+    if (text := str(value).lower() if isinstance(value, bool | int | str) else "") not in known:
+        raise BadField(name, f"{about.label}: true or false is needed")
+    return known[text]
+
+
 def _checked_number(name: str, value: object, kind: type) -> int | float:
     label = FIELDS[name][1].label
     try:
@@ -120,7 +188,7 @@ def _is_long(value: object) -> bool:
     return isinstance(value, int) and value.bit_length() > 200
 
 
-def to_dict(recipe: Recipe) -> dict[str, str | int | float]:
+def to_dict(recipe: Recipe) -> dict[str, str | int | float | bool]:
     return dataclasses.asdict(recipe)
 
 

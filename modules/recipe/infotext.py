@@ -3,9 +3,11 @@
 import json
 from pathlib import PurePosixPath
 
-from modules.recipe.catalogue import AUTOMATIC, SAMPLERS, SCHEDULES
-from modules.recipe.fields import FIELDS, Recipe, to_dict
+from modules.recipe.catalogue import AUTOMATIC, SAMPLERS, SCHEDULES, schedule_in_force
+from modules.recipe.fields import DEFAULTS, FIELDS, Recipe, to_dict
 from modules.version import VERSION
+
+_OPTIONS = frozenset(name for info in (*SAMPLERS.values(), *SCHEDULES.values()) for name in info.options)
 
 
 def write(recipe: Recipe, seed: int) -> str:
@@ -22,10 +24,12 @@ def write(recipe: Recipe, seed: int) -> str:
         "vae": recipe.vae if recipe.vae not in (AUTOMATIC, "None") else None,
         "clip_skip": recipe.clip_skip if recipe.clip_skip > 1 else None,
         "lora_hashes": recipe.lora_hashes or None,
+        "seed_resize_from_w": f"{recipe.seed_resize_from_w}x{recipe.seed_resize_from_h}",
+        **dict.fromkeys(_unsaid(recipe)),
     }
     values = {**to_dict(recipe), **special}
     pairs = {about.infotext: values[name] for name, (_, about) in FIELDS.items() if about.infotext}
-    pairs |= {"RNG": "CPU", "Version": f"Easel {VERSION}"}
+    pairs |= {"Version": f"Easel {VERSION}"}
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items() if value is not None))
     return "\n".join(lines)
 
@@ -34,6 +38,21 @@ def _schedule_used(recipe: Recipe) -> str:
     """The schedule by name: "Automatic" is spelled out where the sampler has a named one of its own."""
     own = SAMPLERS[recipe.sampler].automatic
     return own if recipe.schedule == AUTOMATIC and own in SCHEDULES and own != "Uniform" else recipe.schedule
+
+
+def _unsaid(recipe: Recipe) -> set[str]:
+    """The quiet fields that have their default, or no say in this picture."""
+    info, schedule = SAMPLERS[recipe.sampler], schedule_in_force(recipe.sampler, recipe.schedule)
+    unsaid = {name for name, (_, about) in FIELDS.items() if about.quiet and getattr(recipe, name) == getattr(DEFAULTS, name)}
+    unsaid |= _OPTIONS - {*info.options, *(schedule.options if schedule else ())}
+    if not recipe.subseed_strength:
+        unsaid.add("subseed")
+    if min(recipe.seed_resize_from_w, recipe.seed_resize_from_h) <= 0:
+        unsaid.add("seed_resize_from_w")
+    amounts = [getattr(recipe, name) for name in ("eta", "eta_ddim", "s_churn") if name in info.options]
+    if info.brownian or not (info.renoises or any(amounts)):
+        unsaid.add("eta_noise_seed_delta")  # no noise but the first is drawn from the seed
+    return unsaid
 
 
 def _quoted(value: object) -> str:

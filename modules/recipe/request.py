@@ -34,10 +34,12 @@ def resolve(request: Mapping[str, object], find: Callable[[str], Model], hash_of
         raise BadField("checkpoint", f"Checkpoint: {error}") from None
     own = {"width": model.native_size, "height": model.native_size, **model.defaults}
     values = {**{name: checked(name, value) for name, value in own.items()}, **values}
-    if values.get("seed", -1) == -1:
-        values["seed"] = random.randrange(2**32)
+    for name in ("seed", *(["subseed"] if values.get("subseed_strength") else [])):
+        if values.get(name, -1) == -1:
+            values[name] = random.randrange(2**32)
     recipe = Recipe(**{**values, "checkpoint": model.name, "model_hash": hash_of(model)})
     _check_pictures(recipe)
+    _check_ranges(recipe)
     return recipe
 
 
@@ -49,5 +51,13 @@ def _check_pictures(recipe: Recipe) -> None:
     pictures = len(recipe.seeds)
     if pictures > MAX_PICTURES:
         raise BadField("batch_count", f"Batch count: {pictures} pictures are more than {MAX_PICTURES} in one job")
-    if recipe.seeds[-1] > MAX_SEED:
-        raise BadField("seed", f"Seed: {recipe.seed} leaves no room to count up for {pictures} pictures")
+    for name, seeds in (("seed", recipe.seeds), ("subseed", recipe.subseeds)):
+        if seeds[-1] > MAX_SEED:
+            raise BadField(name, f"{FIELDS[name][1].label}: {seeds[0]} leaves no room to count up for {pictures} pictures")
+
+
+def _check_ranges(recipe: Recipe) -> None:
+    for low, high in (("sigma_min", "sigma_max"), ("guidance_sigma_min", "guidance_sigma_max")):
+        least, most = getattr(recipe, low), getattr(recipe, high)
+        if most and least >= most:
+            raise BadField(low, f"{FIELDS[low][1].label}: {least} is not below {most}, the {FIELDS[high][1].label.lower()}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from modules.recipe.catalogue import AUTOMATIC, SAMPLERS, SCHEDULES
+from modules.recipe.catalogue import SAMPLERS, SCHEDULES, schedule_in_force
 from modules.samplers.sigmas import SigmaTable
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -14,40 +14,45 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 Noise = Callable[[Tensor, Tensor], Tensor]
 """(sigma from, sigma to) -> unit noise of the latent's shape, fresh at each call."""
 
-Sampler = Callable[[Denoise, Tensor, Tensor, Noise], Tensor]
-"""(denoise, x at sigmas[0], descending sigmas, noise) -> x at sigmas[-1]."""
+Sampler = Callable[..., Tensor]
+"""(denoise, x at sigmas[0], descending sigmas, noise) -> x at sigmas[-1]. Its options are keywords, named as the recipe's fields."""
 
-Schedule = Callable[[int, SigmaTable], Tensor]
-"""(steps, the model's levels) -> steps + 1 descending sigmas."""
+Schedule = Callable[..., Tensor]
+"""(steps, the model's levels) -> steps + 1 descending sigmas, or a few more. Its options are keywords, named as the recipe's fields."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A sampler and what goes with it: its own schedule if no named one is its own, and the kind of noise it wants."""
+    """A sampler and what goes with it: its own schedule if no named one is its own, and how it sees the model's levels."""
 
     sample: Sampler
     own_schedule: Schedule | None
     unit_start: bool
-    brownian: bool
+    levels: Callable[[SigmaTable], SigmaTable]
 
 
-_samplers: dict[str, Entry] = {}
+_samplers: dict[tuple[str, bool], Entry] = {}
 _schedules: dict[str, Schedule] = {}
 
 
 def sampler(
-    name: str, own_schedule: Schedule | None = None, unit_start: bool = False, brownian: bool = False
+    name: str,
+    own_schedule: Schedule | None = None,
+    unit_start: bool = False,
+    levels: Callable[[SigmaTable], SigmaTable] = lambda table: table,
+    flow: bool = False,
 ) -> Callable[[Sampler], Sampler]:
     """Registers the function below it under `name`.
 
     `own_schedule` is what "Automatic" means where no named schedule does. `unit_start`: pure noise begins at the variance
-    sigma^2 + 1 that training data has at that level, instead of sigma^2. `brownian`: noise comes from a Brownian path.
+    sigma^2 + 1 that training data has at that level, instead of sigma^2. `levels`: which of the model's levels it knows.
+    `flow`: this is the sampler of that name for flow models.
     """
     if name not in SAMPLERS:
         raise ValueError(f"sampler {name!r} is not in recipe.catalogue")
 
     def register(function: Sampler) -> Sampler:
-        _samplers[name] = Entry(function, own_schedule, unit_start, brownian)
+        _samplers[name, flow] = Entry(function, own_schedule, unit_start, levels)
         return function
 
     return register
@@ -65,13 +70,12 @@ def schedule(name: str) -> Callable[[Schedule], Schedule]:
     return register
 
 
-def sampler_named(name: str) -> Entry:
-    """The sampler registered under `name`, exactly."""
-    return _samplers[name]
+def sampler_named(name: str, flow: bool = False) -> Entry:
+    """The sampler registered under `name`, exactly; the one for flow models if there is one and it is asked for."""
+    return _samplers[name, flow]
 
 
 def schedule_named(name: str, for_sampler: str) -> Schedule:
     """The schedule registered under `name`, exactly; "Automatic" is what suits the sampler."""
-    if name != AUTOMATIC:
-        return _schedules[name]
-    return _samplers[for_sampler].own_schedule or _schedules[SAMPLERS[for_sampler].automatic]
+    named = schedule_in_force(for_sampler, name)
+    return _schedules[named.name] if named else _samplers[for_sampler, False].own_schedule

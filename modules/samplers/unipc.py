@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from modules.samplers.registry import Denoise, Noise, sampler
-from modules.samplers.samplers import at_unit_variance, toward
 from modules.samplers.schedules import unipc_timesteps
+from modules.samplers.steps import at_unit_variance, toward
 
 ORDER = 3
 

@@ -44,6 +44,9 @@ def test_minus_one_is_a_random_seed_and_pictures_count_up():
         *[("seed", v) for v in (-2, 2**64, 1.5, float("nan"))],
         *[("batch_size", v) for v in (0, 10**4)],
         *[("sampler", v) for v in ("Eular", 5, "")],
+        *[("sgm_noise_multiplier", v) for v in ("maybe", 2, 0.5, [])],
+        *[("randn_source", v) for v in ("GPU", True)],
+        *[("eta", v) for v in (1.5, -0.1, "much")],
         *[("prompt", v) for v in (5, "x" * 100_001, "a\0b", "\ud800")],
         ("checkpoint", "../../etc/passwd"),
         ("stepz", 5),
@@ -55,6 +58,29 @@ def test_bad_values_are_refused_with_the_fields_name(field, value):
         resolved(**{field: value})
     assert refused.value.field == field
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 300
+
+
+def test_a_flag_is_read_as_people_write_it():
+    for wanted, written in ((True, (True, "true", "On", 1)), (False, (False, "False", "0", None, ""))):
+        assert [resolved(sgm_noise_multiplier=value).sgm_noise_multiplier for value in written] == [wanted] * len(written)
+
+
+@pytest.mark.parametrize(("low", "high"), [("sigma_min", "sigma_max"), ("guidance_sigma_min", "guidance_sigma_max")])
+def test_a_range_begins_below_its_end(low, high):
+    assert getattr(resolved(**{low: 1.5}), low) == 1.5
+    with pytest.raises(BadField, match="is not below") as refused:
+        resolved(**{low: 1.5, high: 1.0})
+    assert refused.value.field == low
+
+
+def test_pictures_count_up_by_the_variation_seed_if_there_is_one():
+    varied = resolved(seed=5, subseed=9, subseed_strength=0.3, batch_size=2, batch_count=2)
+    assert (varied.seeds, varied.subseeds) == ([5] * 4, [9, 10, 11, 12])
+    assert varied.alone(2) == resolved(seed=5, subseed=11, subseed_strength=0.3)
+    assert resolved(seed=5, batch_size=3).alone(2) == resolved(seed=7, subseed=1)
+    assert 0 <= resolved(subseed_strength=0.3).subseed < 2**32
+    with pytest.raises(BadField, match="Variation seed: .* no room"):
+        resolved(subseed=2**63 - 1, subseed_strength=0.3, batch_size=2)
 
 
 def test_more_fields_than_there_are_cost_nothing():
@@ -79,7 +105,7 @@ def test_a_recipe_survives_its_description():
 def test_every_row_has_what_the_form_needs():
     for name, (kind, row) in FIELDS.items():
         assert row.label and row.help.endswith("."), name
-        assert kind is str or row.low is not None and row.high is not None, name
+        assert kind in (str, bool) or row.low is not None and row.high is not None, name
         assert isinstance(getattr(DEFAULTS, name), kind)
 
 
@@ -100,3 +126,42 @@ def test_infotext():
     assert "Negative" not in write(Recipe(prompt="x", seed=1), 1)
     with_lora = write(Recipe(prompt="x<lora:a b:1>", seed=1, lora_hashes="a b: 0123456789ab, c: ba9876543210"), 1)
     assert with_lora.startswith("x<lora:a b:1>\n") and 'Lora hashes: "a b: 0123456789ab, c: ba9876543210", RNG' in with_lora
+
+
+def said(**values):
+    """The keys that these values add to the parameters text, with what is said there."""
+    plain, text = (write(Recipe(seed=1, **{"sampler": "Euler a", **known}), 1) for known in ({}, values))
+    before, after = (dict(pair.split(": ", 1) for pair in line.splitlines()[-1].split(", ")) for line in (plain, text))
+    return {key: value for key, value in after.items() if before.get(key) != value}
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({"eta": 0.5}, {"Eta": "0.5"}),
+        ({"eta": 0.5, "sampler": "DPM++ 2M"}, {"Sampler": "DPM++ 2M", "Schedule type": "Karras"}),
+        ({"eta_ddim": 0.5, "sampler": "DDIM"}, {"Sampler": "DDIM", "Eta DDIM": "0.5"}),
+        ({"eta_ddim": 0.5}, {}),
+        ({"s_churn": 2.0, "s_tmax": 5.0, "sampler": "Euler"}, {"Sampler": "Euler", "Sigma churn": "2.0", "Sigma tmax": "5.0"}),
+        ({"eta_noise_seed_delta": 31337}, {"ENSD": "31337"}),
+        ({"eta_noise_seed_delta": 31337, "eta": 0.0}, {"Eta": "0.0"}),
+        ({"eta_noise_seed_delta": 31337, "sampler": "Euler"}, {"Sampler": "Euler"}),
+        ({"eta_noise_seed_delta": 31337, "sampler": "LCM"}, {"Sampler": "LCM", "ENSD": "31337"}),
+        ({"subseed": 9}, {}),
+        ({"subseed": 9, "subseed_strength": 0.3}, {"Variation seed": "9", "Variation seed strength": "0.3"}),
+        ({"seed_resize_from_w": 512, "seed_resize_from_h": 640}, {"Seed resize from": "512x640"}),
+        ({"seed_resize_from_w": 512}, {}),
+        ({"randn_source": "NV"}, {"RNG": "NV"}),
+        ({"sigma_min": 0.1, "schedule": "Karras"}, {"Schedule type": "Karras", "Schedule min sigma": "0.1"}),
+        ({"rho": 5.0, "schedule": "Karras"}, {"Schedule type": "Karras", "Schedule rho": "5.0"}),
+        ({"rho": 5.0, "schedule": "Exponential"}, {"Schedule type": "Exponential"}),
+        ({"beta_dist_alpha": 0.5, "schedule": "Beta"}, {"Schedule type": "Beta", "Beta schedule alpha": "0.5"}),
+        ({"always_discard_next_to_last_sigma": True}, {"Discard penultimate sigma": "True"}),
+        ({"sgm_noise_multiplier": True}, {"SGM noise multiplier": "True"}),
+        ({"sd_noise_schedule": "Zero Terminal SNR", "cfg_rescale": 0.7}, {"Noise Schedule": "Zero Terminal SNR", "CFG rescale": "0.7"}),
+        ({"use_downcasted_alpha_bar": True}, {"Downcast alphas_cumprod": "True"}),
+        ({"guidance_sigma_min": 0.28, "guidance_sigma_max": 5.42}, {"Guidance min sigma": "0.28", "Guidance max sigma": "5.42"}),
+    ],
+)
+def test_the_text_says_what_was_chosen_if_it_has_a_say(values, wanted):
+    assert said(**values) == wanted

@@ -47,10 +47,10 @@ class StableDiffusion1:
         """The conditioning of a prompt: (1, 77 x chunks, width)."""
         return text.encode(self.text, chunks, clip_skip, self.architecture.text.padding)
 
-    def denoiser(self, conditionings: Sequence[Tensor]) -> Denoise:
+    def denoiser(self, conditionings: Sequence[Tensor], levels: SigmaTable) -> Denoise:
         """A denoise of one picture that answers for each conditioning in turn: (1, C, H, W) -> (len(conditionings), C, H, W), float32.
 
-        Conditionings of one length go through the network together.
+        Conditionings of one length go through the network together. `levels` says which training step a sigma is.
         """
         if self.architecture.unet.in_channels != self.architecture.unet.out_channels:
             raise CannotDraw("this is an inpainting checkpoint, which is not drawn with yet: choose another")
@@ -58,7 +58,7 @@ class StableDiffusion1:
         batches = [torch.cat(list(conditionings))] if together else list(conditionings)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            t = self.sigmas.t_of(sigma).float().to(x.device)
+            t = levels.told(sigma).float().to(x.device)
             scaled = (x / (sigma**2 + 1).sqrt()).to(self.unet.dtype)
             outputs = [self.unet(scaled.repeat(len(batch), 1, 1, 1), t, batch).sample for batch in batches]
             keep, take = self._preconditioning(sigma)
