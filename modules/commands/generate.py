@@ -15,16 +15,18 @@ from modules.gallery.writer import save
 from modules.jobs.messages import Message, Picture, Progress
 from modules.model_manager.choice import recipe_for
 from modules.model_manager.library import scan, scan_vaes
-from modules.recipe.fields import BadField, Recipe
+from modules.recipe.fields import FIELDS, BadField, Recipe
 from modules.settings import Settings
 
 OPTIONS = ["negative_prompt", "steps", "sampler", "schedule", "cfg_scale", "seed", "width", "height", "batch_size", "clip_skip", "vae"]
+RARE = [name for name, (_, about) in FIELDS.items() if about.quiet] + ["randn_source"]
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("generate", help="draw pictures and print their paths", allow_abbrev=False)
     parser.add_argument("prompt", help="what to draw")
     add_fields(parser, OPTIONS)
+    add_fields(parser.add_argument_group("rarer options of drawing"), RARE)
     parser.add_argument("--size", metavar="WxH", help="width and height in pixels (default: the checkpoint's native size)")
     parser.add_argument("-n", dest="batch_count", metavar="N", help="how many pictures, with seeds counting up")
     parser.add_argument("--model", dest="checkpoint", metavar="NAME", help="the checkpoint that draws")
@@ -65,7 +67,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _recipe(arguments: argparse.Namespace, settings: Settings) -> Recipe:
-    request = {name: getattr(arguments, name) for name in [*OPTIONS, "prompt", "batch_count", "checkpoint"]}
+    request = {name: getattr(arguments, name) for name in [*OPTIONS, *RARE, "prompt", "batch_count", "checkpoint"]}
     if arguments.size:
         width, times, height = arguments.size.lower().partition("x")
         if not times:

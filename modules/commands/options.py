@@ -34,7 +34,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         sys.exit(fail(str(error), 2))
 
 
-def add_fields(parser: argparse.ArgumentParser, names: list[str]) -> None:
+def add_fields(parser: argparse._ActionsContainer, names: list[str]) -> None:
     """An option for each recipe field called `names`; values are checked later, like the page's."""
     for name in names:
         _, about = FIELDS[name]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import gradio as gr
 
-from modules.recipe.fields import DEFAULTS, FIELDS
+from modules.recipe.fields import DEFAULTS, FIELDS, BadField, checked
 
 
 def text(name: str, **options: object) -> gr.Textbox:
@@ -32,15 +32,32 @@ def choice(name: str, choices: list[str] | None = None, **options: object) -> gr
     return gr.Dropdown(known, value=value, filterable=len(known) > 12, **_about(name), **options)
 
 
+def flag(name: str, **options: object) -> gr.Checkbox:
+    """A box to tick."""
+    return gr.Checkbox(value=getattr(DEFAULTS, name), **_about(name), **options)
+
+
 def changed(values: Mapping[str, object], names: tuple[str, ...]) -> str:
     """Which of `names` differ from their default, for a folded part's title: "clip skip 2"."""
-    default = {name: getattr(DEFAULTS, name) for name in names}
-    differ = [name for name in names if values.get(name) not in (None, "", default[name])]
-    return ", ".join(f"{_mid_sentence(FIELDS[name][1].label)} {values[name]}" for name in differ)
+    return ", ".join(_named(name, values[name]) for name in names if _differs(name, values.get(name)))
+
+
+def _differs(name: str, value: object) -> bool:
+    if value is None or value == "":
+        return False
+    try:
+        return checked(name, value) != getattr(DEFAULTS, name)
+    except BadField:
+        return True
+
+
+def _named(name: str, value: object) -> str:
+    label = _mid_sentence(FIELDS[name][1].label)
+    return label if value is True else f"{label} {value}"
 
 
 def _mid_sentence(label: str) -> str:
-    return label if label.isupper() else label.lower()
+    return label[0].lower() + label[1:] if label[1:2].islower() else label
 
 
 def _about(name: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ import gradio as gr
 from modules.model_manager.library import Checkpoint
 from modules.recipe.catalogue import AUTOMATIC
 from modules.recipe.fields import DEFAULTS
-from modules.ui import assets, form, text_to_image
+from modules.ui import assets, form, sampling, text_to_image
 from modules.ui.sizes import native_size
 from modules.ui.text_to_image import FOLDED, QUIET, RAW, folded_title, vae_choices
 from modules.ui.theme import theme
@@ -94,7 +94,7 @@ def _filled(desk: "Desk", names: list[str]) -> list[object]:
     own = own_values(desk.checkpoints(), checkpoint)
     typed = {**own, **left} if left.get("checkpoint") == checkpoint else {**left, **own}
     values = {**{name: getattr(DEFAULTS, name) for name in names}, **typed}
-    values["seed"] = str(values["seed"])
+    values |= {name: str(values[name]) for name in ("seed", *sampling.LARGE)}
     fold = gr.Accordion(label=folded_title(values), open=form.changed(values, FOLDED) != "")
     lists = {"checkpoint": gr.Dropdown(usable(desk), value=checkpoint), "vae": _vaes(desk, values["vae"])}
     return [*({**values, **lists}[name] for name in names), fold]

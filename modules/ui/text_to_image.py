@@ -11,7 +11,7 @@ from gradio.components import Component
 
 from modules.recipe.catalogue import AUTOMATIC
 from modules.recipe.fields import BadField
-from modules.ui import form
+from modules.ui import form, sampling
 from modules.ui.examples import EXAMPLES
 from modules.ui.sizes import PRESETS, native_size, preset
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}  # an event that shows no spinner and is no API
 RAW = {**QUIET, "preprocess": False}  # and whose values reach us as typed: the recipe checks them, in its own words
-FOLDED = ("clip_skip", "vae")
+FOLDED = ("clip_skip", "vae", *sampling.NAMES)
 
 _STAGE = f'<section id="stage" aria-label="Stage" data-examples="{escape(json.dumps(EXAMPLES))}"></section>'
 
@@ -33,9 +33,11 @@ def build(desk: "Desk", checkpoint: gr.Dropdown) -> tuple[Fields, gr.Accordion]:
         with gr.Column(elem_id="form", scale=0, min_width=0):
             fields = {"checkpoint": checkpoint, **_prompts(), **_size(desk, checkpoint), **_drawing(), **_seed_and_batch()}
             gr.HTML("<div id='networks'></div>", apply_default_css=False, padding=False)
-            with gr.Accordion("More", open=False, elem_id="more") as more, gr.Row(elem_classes="pair"):
-                fields["clip_skip"] = form.slider("clip_skip", min_width=0)
-                fields["vae"] = form.choice("vae", vae_choices(desk), min_width=0)
+            with gr.Accordion("More", open=False, elem_id="more") as more:
+                with gr.Row(elem_classes="pair"):
+                    fields["clip_skip"] = form.slider("clip_skip", min_width=0)
+                    fields["vae"] = form.choice("vae", vae_choices(desk), min_width=0)
+                fields |= sampling.controls()
             with gr.Column(elem_id="press", min_width=0):
                 problem = gr.HTML("", elem_id="problem", apply_default_css=False, padding=False)
                 generate = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")

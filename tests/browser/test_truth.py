@@ -54,6 +54,28 @@ def test_what_was_typed_survives_a_reload(visit):
     expect(visit.box("steps")).to_have_value("33")
 
 
+def test_rarer_options_are_folded_away_drawn_with_and_kept(visit, studio):
+    title = visit.page.locator("#more > .label-wrap > span:not(.icon)")
+    expect(title).to_have_text("More")
+    title.click()
+    visit.type(subseed=2**53 + 1, subseed_strength=0.25, eta_noise_seed_delta=0, cfg_rescale=0.5)
+    visit.page.locator("#field-always_discard_next_to_last_sigma input").check()
+    differing = f"variation seed {2**53 + 1}, variation strength 0.25, CFG rescale 0.5, discard penultimate sigma"
+    expect(title).to_have_text(f"More · {differing}")
+    before = visit.count()
+    visit.ask_for("a red apple on the grass", steps=5, seed=60)
+    visit.wait_for_count(before + 1)
+    text = visit.page.locator(".parameters-text").text_content()
+    assert f"Variation seed: {2**53 + 1}, Variation seed strength: 0.25, RNG: CPU" in text
+    assert "Discard penultimate sigma: True, CFG rescale: 0.5" in text
+    visit.reload()
+    expect(title).to_have_text(f"More · {differing}")
+    expect(visit.page.locator("#field-always_discard_next_to_last_sigma input")).to_be_checked()
+    visit.type(subseed=-1, subseed_strength=0, cfg_rescale=0)
+    visit.page.locator("#field-always_discard_next_to_last_sigma input").uncheck()
+    expect(title).to_have_text("More")
+
+
 def test_a_waiting_job_can_be_taken_out_of_the_queue(visit):
     visit.ask_for("the first", **LONG)
     visit.ask_for("the second")

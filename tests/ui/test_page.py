@@ -22,3 +22,10 @@ def test_the_fold_names_what_differs():
     assert folded_title({"clip_skip": 1, "vae": "Automatic"}) == "More"
     assert folded_title({"clip_skip": 2, "vae": "mse.safetensors"}) == "More · clip skip 2, VAE mse.safetensors"
     assert folded_title({"clip_skip": None, "vae": None}) == "More"
+
+
+def test_the_fold_names_rarer_options_by_what_they_are_not_how_they_are_written():
+    assert folded_title({"subseed": "-1", "eta": 1, "s_churn": "0", "sgm_noise_multiplier": False, "randn_source": "CPU"}) == "More"
+    differing = {"subseed": "9", "subseed_strength": 0.2, "sgm_noise_multiplier": True, "randn_source": "NV"}
+    assert folded_title(differing) == "More · variation seed 9, variation strength 0.2, noise source NV, SGM noise multiplier"
+    assert folded_title({"eta": "much"}) == "More · eta much"
