@@ -53,6 +53,11 @@ class Settings(BaseModel):
         return self.data_dir / "state"
 
     @property
+    def incoming(self) -> Path:
+        """The pictures that waiting jobs and drafts start from."""
+        return self.state / "incoming"
+
+    @property
     def hashes(self) -> Path:
         """What is known of model files: their hashes, and what was seen in them."""
         return self.state / "hashes.sqlite3"

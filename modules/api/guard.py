@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "easel_token"
 MAX_BODY = 4 << 20  # bytes
+MAX_PICTURES = 200 << 20  # bytes, where pictures may come in: two of the largest in base64
+PICTURES_COME_IN = ("/api/v1/incoming", "/sdapi/v1/")
 SLOW_DOWN = 0.5  # seconds before a wrong password is refused
 CLOSED = ("/gradio_api/file", "/gradio_api/upload", "/gradio_api/proxy", "/gradio_api/deep_link", "/file", "/upload", "/proxy")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -50,7 +52,7 @@ class Guard:
                     await asyncio.sleep(SLOW_DOWN)
         if refusal is None:
             scope = {**scope, "headers": [(k, v) for k, v in scope["headers"] if not k.startswith(b"x-forwarded-")]}
-            await self._app(scope, _bounded(receive), self._with_headers(send))
+            await self._app(scope, _bounded(receive, _longest(scope)), self._with_headers(send))
         elif scope["type"] == "http":
             await refusal(scope, receive, self._with_headers(send))
         else:
@@ -70,8 +72,8 @@ class Guard:
         if any(scope["path"].startswith(closed) for closed in CLOSED):
             return PlainTextResponse("files are not served by name", 403)
         length = (_values(scope, b"content-length") or ["0"])[0]
-        if not length.isdigit() or int(length) > MAX_BODY:
-            return PlainTextResponse(f"more than {MAX_BODY >> 20} MB", 413)
+        if not length.isdigit() or int(length) > _longest(scope):
+            return PlainTextResponse(f"more than {_longest(scope) >> 20} MB", 413)
         return None
 
     def _challenge(self, scope: Scope) -> Response | None:
@@ -157,14 +159,19 @@ def _equal(given: str, secret: str) -> bool:
     return hmac.compare_digest(given.encode(), secret.encode())
 
 
-def _bounded(receive: Receive) -> Receive:
-    """The body cut off where it exceeds MAX_BODY, for senders that do not say how long it is."""
+def _longest(scope: Scope) -> int:
+    """How many bytes a body may have."""
+    return MAX_PICTURES if scope["path"].startswith(PICTURES_COME_IN) else MAX_BODY
+
+
+def _bounded(receive: Receive, longest: int) -> Receive:
+    """The body cut off where it exceeds `longest`, for senders that do not say how long it is."""
     seen = 0
 
     async def receiving() -> Message:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        return {"type": "http.disconnect"} if seen > MAX_BODY else message
+        return {"type": "http.disconnect"} if seen > longest else message
 
     return receiving

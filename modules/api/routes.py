@@ -5,9 +5,9 @@ import base64
 import io
 import json
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Body, FastAPI, HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +15,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from PIL import Image
 
 from modules.gallery.pictures import Entry
+from modules.incoming.reader import BadPicture
+from modules.incoming.shelf import ID
 from modules.jobs.desk import Desk
 from modules.jobs.queue import QueueFull
 from modules.model_manager.loras import called
@@ -24,6 +26,8 @@ COALESCE = 0.1  # seconds between two events of a stream at least
 KEEP_ALIVE = 15.0  # seconds
 THUMBNAIL = 256  # pixels
 Id = Annotated[int, Path(ge=0, lt=2**62)]
+Hash = Annotated[str, Path(pattern=f"^{ID.pattern}$")]
+Result = TypeVar("Result")
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
@@ -32,6 +36,7 @@ def router(desk: Desk) -> APIRouter:
     routes = APIRouter(prefix="/api/v1")
     _add_jobs(routes, desk)
     _add_pictures(routes, desk)
+    _add_incoming(routes, desk)
     _add_models(routes, desk)
 
     @routes.get("/state")
@@ -111,6 +116,38 @@ def _add_pictures(routes: APIRouter, desk: Desk) -> None:
             return _shown(desk.save_again(id))
         except LookupError as error:
             raise HTTPException(404, str(error)) from None
+
+
+def _add_incoming(routes: APIRouter, desk: Desk) -> None:
+    """Pictures that are to be changed, and masks: in as files of any kind, out as PNG."""
+
+    def shown(id: str) -> dict[str, object]:
+        width, height = desk.shelf.size_of(id)
+        return {"id": id, "width": width, "height": height, "url": f"/api/v1/incoming/{id}"}
+
+    @routes.post("/incoming", status_code=201)
+    async def take_in(request: Request) -> dict[str, object]:
+        data = await request.body()
+        return await asyncio.to_thread(lambda: shown(_taken(desk.take_in, data)))
+
+    @routes.post("/pictures/{id}/incoming", status_code=201)
+    def take_from_the_gallery(id: Id) -> dict[str, object]:
+        return shown(_taken(desk.take_in, _png(desk, id)))
+
+    @routes.get("/incoming/{id}")
+    def incoming(id: Hash) -> Response:
+        picture, file = _taken(desk.shelf.picture, id), io.BytesIO()
+        picture.image.save(file, "PNG", compress_level=1, icc_profile=picture.profile)
+        return Response(file.getvalue(), media_type="image/png", headers=FOREVER)
+
+
+def _taken(take: Callable[..., Result], *values: object) -> Result:
+    try:
+        return take(*values)
+    except BadPicture as error:
+        raise HTTPException(422, str(error)) from None
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from None
 
 
 def _add_models(routes: APIRouter, desk: Desk) -> None:

@@ -2,51 +2,84 @@
 
 import argparse
 import contextlib
+import glob
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from modules.commands.options import add_fields, add_settings, fail, settings_of
+from modules.commands.options import add_fields, add_settings, existing_file, fail, settings_of
 from modules.gallery.pictures import today
 from modules.gallery.writer import save
+from modules.incoming.extend import extended
+from modules.incoming.shelf import Shelf
 from modules.jobs.messages import Message, Picture, Progress
 from modules.model_manager.choice import recipe_for
 from modules.model_manager.library import scan, scan_vaes
 from modules.recipe.fields import FIELDS, BadField, Recipe
+from modules.recipe.plan import steps_drawn
+from modules.recipe.request import REMOVE_OBJECT
 from modules.settings import Settings
 
 OPTIONS = ["negative_prompt", "steps", "sampler", "schedule", "cfg_scale", "seed", "width", "height", "batch_size", "clip_skip", "vae"]
 RARE = [name for name, (_, about) in FIELDS.items() if about.quiet] + ["randn_source"]
+CHANGING = ["denoising_strength", "resize_mode", "mask_mode", "mask_edge", "mask_blur", "inpaint_area", "masked_padding", "masked_content"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A recipe, and the stem of its results' names where they are named after a file of a folder."""
+
+    recipe: Recipe
+    stem: str
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("generate", help="draw pictures and print their paths", allow_abbrev=False)
-    parser.add_argument("prompt", help="what to draw")
+    parser.add_argument("prompt", nargs="?", help="what to draw; may be left out when a picture is changed")
     add_fields(parser, OPTIONS)
     add_fields(parser.add_argument_group("rarer options of drawing"), RARE)
-    parser.add_argument("--size", metavar="WxH", help="width and height in pixels (default: the checkpoint's native size)")
+    parser.add_argument("--size", metavar="WxH", help="width and height in pixels (default: the checkpoint's, or the picture's)")
     parser.add_argument("-n", dest="batch_count", metavar="N", help="how many pictures, with seeds counting up")
     parser.add_argument("--model", dest="checkpoint", metavar="NAME", help="the checkpoint that draws")
     parser.add_argument("-o", dest="folder", type=Path, metavar="DIR", help="where the pictures go (default: today's folder in outputs)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the paths")
+    changing = parser.add_argument_group("changing pictures")
+    changing.add_argument(
+        "--init", type=existing_file, metavar="FILE", help="the picture to change, or a folder of them: results keep their names"
+    )
+    changing.add_argument(
+        "--mask", type=existing_file, metavar="FILE", help="its mask (white is drawn anew), or a folder of masks of the same names"
+    )
+    changing.add_argument("--remove", action="store_true", help="let what is masked become its surroundings; needs no prompt")
+    changing.add_argument("--extend", metavar="L,T,R,B", help="draw so many pixels more on the left, top, right and bottom")
+    add_fields(changing, CHANGING)
     add_settings(parser, ["data_dir", "models_dir", "ckpt_dir", "vae_dir", "lora_dir", "outdir", "device", "precision"])
 
 
 def main(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
-    try:
-        recipe = _recipe(arguments, settings)
-    except BadField as error:
-        return fail(str(error), 2)
-    pictures: list[dict[str, object]] = []
-    folder = (arguments.folder or today(settings.outputs)).absolute()
-    output = sys.stdout
+    with tempfile.TemporaryDirectory(prefix="easel-") as folder:
+        shelf = Shelf(Path(folder))
+        try:
+            tasks = _tasks(arguments, settings, shelf)
+        except BadField as error:
+            return fail(str(error), 2)
+        return _draw_all(tasks, arguments, settings, shelf)
 
-    def keep(picture: Picture) -> None:
-        path = save(picture.png, folder, picture.seed)
+
+def _draw_all(tasks: list[Task], arguments: argparse.Namespace, settings: Settings, shelf: Shelf) -> int:
+    pictures: list[dict[str, object]] = []
+    facts: dict[str, object] = {}
+    output = sys.stdout
+    wanted = sum(len(task.recipe.seeds) for task in tasks)
+
+    def keep(picture: Picture, task: Task) -> None:
+        path = save(picture.png, (arguments.folder or today(settings.outputs, task.recipe.kind)).absolute(), picture.seed, task.stem)
         shown = {"seed": picture.seed, "width": picture.width, "height": picture.height, "infotext": picture.infotext}
         pictures.append({"path": str(path), **shown})
         if not arguments.json:
@@ -54,9 +87,11 @@ def main(arguments: argparse.Namespace) -> int:
 
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            facts = _draw(recipe, settings, keep)
+            draw = _drawer(settings, shelf)
+            for task in tasks:
+                facts = draw(task, keep)
     except KeyboardInterrupt:
-        return fail(f"interrupted; {len(pictures)} of {len(recipe.seeds)} pictures were saved", 130)
+        return fail(f"interrupted; {len(pictures)} of {wanted} pictures were saved", 130)
     except OSError as error:
         return fail(f"the picture could not be saved in {error.filename or settings.outputs}: {error.strerror or error}", 1)
     except RuntimeError as error:
@@ -66,40 +101,100 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _recipe(arguments: argparse.Namespace, settings: Settings) -> Recipe:
-    request = {name: getattr(arguments, name) for name in [*OPTIONS, *RARE, "prompt", "batch_count", "checkpoint"]}
-    if arguments.size:
-        width, times, height = arguments.size.lower().partition("x")
-        if not times:
-            raise BadField("width", f"Size: {arguments.size!r} is not like 512x512")
-        request |= {"width": width, "height": height}
+def _tasks(arguments: argparse.Namespace, settings: Settings, shelf: Shelf) -> list[Task]:
+    """What is to be drawn, everything checked. BadField says what is wrong."""
     roots, store = settings.checkpoint_roots, settings.hashes
-    return recipe_for(request, scan(roots, store), scan_vaes(settings.vae_roots, roots, store), settings.lora_roots, store)
+    models = scan(roots, store), scan_vaes(settings.vae_roots, roots, store), settings.lora_roots, store
+    names = [*OPTIONS, *RARE, *CHANGING, "prompt", "batch_count", "checkpoint"]
+    request = {name: getattr(arguments, name) for name in names} | _size(arguments.size)
+    if arguments.remove:
+        request |= REMOVE_OBJECT
+    if not arguments.init:
+        if arguments.mask or arguments.extend or arguments.remove:
+            raise BadField("init_image", "--mask, --extend and --remove change a picture: say which with --init")
+        if arguments.prompt is None:
+            raise BadField("prompt", "Prompt: say what to draw")
+        return [Task(recipe_for(request, *models, shelf), "")]
+    several = arguments.init.is_dir()
+    files = sorted(path for path in arguments.init.iterdir() if path.is_file()) if several else [arguments.init]
+    if not files:
+        raise BadField("init_image", f"--init: there is no file in {arguments.init}")
+    return [Task(recipe_for(request | _pictures(file, arguments, shelf), *models, shelf), file.stem if several else "") for file in files]
 
 
-def _draw(recipe: Recipe, settings: Settings, keep: Callable[[Picture], None]) -> dict[str, object]:
-    """Draw, with a bar; `keep` takes each picture. Returns the facts of how they were drawn."""
+def _size(text: str | None) -> dict[str, str]:
+    if not text:
+        return {}
+    width, times, height = text.lower().partition("x")
+    if not times:
+        raise BadField("width", f"Size: {text!r} is not like 512x512")
+    return {"width": width, "height": height}
+
+
+def _pictures(file: Path, arguments: argparse.Namespace, shelf: Shelf) -> dict[str, str]:
+    """The picture's and its mask's ids."""
+    if arguments.extend and arguments.mask:
+        raise BadField("mask", "--extend makes a mask of its own: leave --mask out")
+    with _blamed(file):
+        if arguments.extend:
+            picture, mask = extended(file.read_bytes(), *_margins(arguments.extend))
+            return {"init_image": shelf.keep(picture), "mask": shelf.keep(mask), "masked_content": arguments.masked_content or "fill"}
+        ids = {"init_image": shelf.keep(file.read_bytes())}
+    if arguments.mask:
+        several = arguments.mask.is_dir()
+        beside = next(iter(sorted(arguments.mask.glob(f"{glob.escape(file.stem)}.*"))), None) if several else arguments.mask
+        if beside is None:
+            raise BadField("mask", f"--mask: there is no mask for {file.name} in {arguments.mask}")
+        with _blamed(beside):
+            ids["mask"] = shelf.keep(beside.read_bytes())
+    return ids
+
+
+@contextlib.contextmanager
+def _blamed(file: Path) -> Iterator[None]:
+    """What is wrong with a file's picture is said with the file's name."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise BadField("init_image", f"{file}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _margins(text: str) -> list[int]:
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.strip().isdigit() and len(part) < 6 for part in parts):
+        raise ValueError(f"--extend: {text!r} is not like 64,0,64,0")
+    return [int(part) for part in parts]
+
+
+def _drawer(settings: Settings, shelf: Shelf) -> Callable[[Task, Callable[[Picture, Task], None]], dict[str, object]]:
+    """Draws a task, with a bar; the second argument takes each picture. Returns the facts of how they were drawn."""
     from modules.engine.run import run
     from modules.engine.studio import Studio
 
-    with _progress(recipe) as show:
+    studio = Studio.of(settings, shelf.folder)
 
-        def take(message: Message) -> None:
-            if isinstance(message, Progress):
-                show(message)
-            if isinstance(message, Picture):
-                keep(message)
+    def draw(task: Task, keep: Callable[[Picture, Task], None]) -> dict[str, object]:
+        with _progress(task.recipe) as show:
 
-        return run(recipe, Studio.of(settings), take, check=lambda: None)
+            def take(message: Message) -> None:
+                if isinstance(message, Progress):
+                    show(message)
+                if isinstance(message, Picture):
+                    keep(message, task)
+
+            return run(task.recipe, studio, take, check=lambda: None)
+
+    return draw
 
 
 @contextlib.contextmanager
 def _progress(recipe: Recipe) -> Iterator[object]:
     """A bar over all steps of all pictures, with the time left, on standard error."""
-    with tqdm(total=recipe.steps * len(recipe.seeds), unit="step", file=sys.stderr, disable=None) as bar:
+    steps = max(steps_drawn(recipe), 1)
+    with tqdm(total=steps * len(recipe.seeds), unit="step", file=sys.stderr, disable=None) as bar:
 
         def show(progress: Progress) -> None:
             bar.set_description(f"picture {progress.picture + 1} of {progress.pictures}, {progress.phase}", refresh=False)
-            bar.update(recipe.steps * progress.picture + min(progress.step * recipe.steps // progress.steps, recipe.steps) - bar.n)
+            bar.update(steps * progress.picture + min(progress.step * steps // progress.steps, steps) - bar.n)
 
         yield show

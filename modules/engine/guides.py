@@ -49,6 +49,26 @@ def only_between(low: float, high: float, otherwise: Denoise) -> Guide:
     return guide
 
 
+def masked(mask_at: Callable[[Tensor], Tensor], known: Tensor, noise: Tensor, first: Tensor) -> Guide:
+    """Keeps a picture where the mask of this sigma is 0: there it is seen at the noise level of the moment, and answered as it is.
+
+    At the `first` sigma x is taken as it was begun, which at full strength is noise all over.
+
+    The mask is (1, 1, H, W) in 0 to 1, `known` and `noise` are (1, C, H, W) (Avrahami et al. 2022, "Blended Latent Diffusion").
+    """
+
+    def guide(denoise: Denoise) -> Denoise:
+        def masked_denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            mask = mask_at(sigma)
+            seen = x if sigma == first else (known + sigma * noise).lerp(x, mask)
+            denoised = denoise(seen, sigma)
+            return known.lerp(denoised, mask)
+
+        return masked_denoise
+
+    return guide
+
+
 def twice(denoise: Denoise) -> Denoise:
     """The one answer in both places where guided and unwanted are asked for apart."""
     return lambda x, sigma: denoise(x, sigma).repeat(2, 1, 1, 1)

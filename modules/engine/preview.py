@@ -23,13 +23,17 @@ def fit(latent: Tensor, decoded: Tensor) -> Tensor:
     return torch.linalg.lstsq(_with_one(latent[0, :, middle, middle]), cells[0, :, middle, middle].flatten(1).T).solution
 
 
-def jpeg(latent: Tensor, to_colours: Tensor, width: int, height: int) -> bytes:
-    """A denoised latent (1, C, H, W) as a small JPEG with the proportions of the picture, `width` x `height`."""
+def glimpse(latent: Tensor, to_colours: Tensor, size: tuple[int, int]) -> Image.Image:
+    """A denoised latent (1, C, H, W) as a small picture with the proportions of `size` (width, height)."""
     rows, columns = latent.shape[-2:]
     colours = (_with_one(latent[0].float().cpu()) @ to_colours).view(rows, columns, 3)
     pixels = colours.add(1).mul(127.5).clamp(0, 255).byte()
-    scale = min(1, LARGEST / max(width, height))
-    shown = Image.fromarray(pixels.numpy()).resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC)
+    scale = min(1, LARGEST / max(size))
+    small = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    return Image.fromarray(pixels.numpy()).resize(small, Image.Resampling.BICUBIC)
+
+
+def jpeg(shown: Image.Image) -> bytes:
     file = io.BytesIO()
     shown.save(file, "JPEG", quality=80)
     return file.getvalue()

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable
 
-from torch import Tensor
+from PIL.Image import Image
 
 from modules.engine import preview
 from modules.jobs.messages import Loading, Message, Preview, Progress
 from modules.recipe.fields import Recipe
+from modules.recipe.plan import steps_drawn
 
 Emit = Callable[[Message], None]
 """Takes each message; those of a run bear job 0 and attempt 0, for whoever knows better to replace."""
@@ -21,6 +22,7 @@ class Reporter:
 
     def __init__(self, recipe: Recipe, emit: Emit) -> None:
         self._recipe, self._emit = recipe, emit
+        self._steps = max(steps_drawn(recipe), 1)
         self._drawing_since: float | None = None
         self._at, self._drawn = (0, 0), 0  # where the job stands, and how many steps were really drawn on the way
         self._next_preview = self._next_loading = 0.0
@@ -29,7 +31,7 @@ class Reporter:
         """Which phase begins, or at which step of it the job stands."""
         if phase == "draw" and self._drawing_since is None:
             self._drawing_since = time.monotonic()
-        steps, pictures = self._recipe.steps, len(self._recipe.seeds)
+        steps, pictures = self._steps, len(self._recipe.seeds)
         if self._at[0] == picture:
             self._drawn += step - self._at[1]
         self._at = picture, step
@@ -41,12 +43,12 @@ class Reporter:
             self._next_loading = time.monotonic() + SHORTEST
             self._emit(Loading(self._recipe.checkpoint, fraction))
 
-    def preview(self, picture: int, latent: Tensor, colours: Tensor) -> None:
+    def preview(self, picture: int, shown: Callable[[], Image]) -> None:
         """What the picture looks like, if the last time is long enough ago."""
         begun = time.monotonic()
         if begun < self._next_preview:
             return
-        self._emit(Preview(0, 0, picture, preview.jpeg(latent, colours, self._recipe.width, self._recipe.height)))
+        self._emit(Preview(0, 0, picture, preview.jpeg(shown())))
         now = time.monotonic()
         self._next_preview = now + max(SHORTEST, (now - begun) / SHARE)
 
@@ -54,4 +56,4 @@ class Reporter:
         """At the speed so far, decoding included once a picture is decoded."""
         if self._drawing_since is None or not self._drawn:
             return None
-        return (time.monotonic() - self._drawing_since) / self._drawn * (self._recipe.steps * len(self._recipe.seeds) - done)
+        return (time.monotonic() - self._drawing_since) / self._drawn * (self._steps * len(self._recipe.seeds) - done)

@@ -18,6 +18,7 @@ from modules.engine.machine import free_memory, give_back_memory, held_memory, p
 from modules.engine.precision import NumberFormat, choose
 from modules.engine.stop import CannotDraw
 from modules.engine.weights import Reader
+from modules.incoming.shelf import Shelf
 from modules.model_manager.architecture import SD15, UNetShape
 from modules.model_manager.headers import read_header
 from modules.model_manager.layout import VAE, expected_tensors, vae_tensors
@@ -60,6 +61,7 @@ class Studio:
 
     `state` is a folder for what was measured; "auto" picks device and format. `spent` says, when it is not empty, that memory did not
     come back and only a new process will have it.
+    Pictures that are changed lie in `incoming`, by default a folder in `state`.
     """
 
     def __init__(
@@ -71,8 +73,10 @@ class Studio:
         precision: str = "auto",
         memory_budget: float | None = None,
         lora_roots: Sequence[Path] = (),
+        incoming: Path | None = None,
     ) -> None:
         self.device = pick_device(device)
+        self.shelf = Shelf(incoming or state / "incoming")
         self.spent = ""
         self._roots, self._vae_roots, self._lora_roots = checkpoint_roots, vae_roots, lora_roots
         self._store = state / "hashes.sqlite3"
@@ -84,10 +88,10 @@ class Studio:
         torch.set_num_threads(usable_cores())
 
     @classmethod
-    def of(cls, settings: Settings) -> "Studio":
+    def of(cls, settings: Settings, incoming: Path | None = None) -> "Studio":
         """The studio that these settings describe."""
         roots = settings.checkpoint_roots, settings.vae_roots
-        return cls(*roots, settings.state, settings.device, settings.precision, settings.memory_budget, settings.lora_roots)
+        return cls(*roots, settings.state, settings.device, settings.precision, settings.memory_budget, settings.lora_roots, incoming)
 
     def format_for(self, shape: UNetShape = SD15.unet, side: int = SD15.native_size // SD15.vae.factor) -> NumberFormat:
         """The number format for a denoiser of this shape and latents of this side; measures for about a second the first time."""

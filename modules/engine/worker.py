@@ -130,7 +130,7 @@ def main(arguments: list[str]) -> None:
     gc.freeze()  # what the libraries made stays: looking through it again at every change of checkpoint takes a quarter of a second
     try:
         how = options.device, options.precision, options.memory_budget
-        studio = Studio(options.checkpoints, options.vaes, options.state, *how, lora_roots=options.loras)
+        studio = Studio(options.checkpoints, options.vaes, options.state, *how, lora_roots=options.loras, incoming=options.incoming)
     except CannotDraw as error:
         sys.exit(f"engine: {error}")
     chosen = studio.format_for()
@@ -212,6 +212,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--vaes", metavar="DIR", type=Path, action="append", default=[], help="a folder with VAEs")
     parser.add_argument("--loras", metavar="DIR", type=Path, action="append", default=[], help="a folder with LoRAs")
     parser.add_argument("--state", metavar="DIR", type=Path, required=True, help="where measurements are kept")
+    parser.add_argument("--incoming", metavar="DIR", type=Path, help="where pictures that are changed lie (default: incoming in the state)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--memory-budget", metavar="GB", type=float, help="for recent checkpoints to stay loaded in")

@@ -17,9 +17,9 @@ from modules.store import Store
 SPOOL_LIMIT = 512 << 20  # bytes of pictures that could not be saved, kept in memory
 
 
-def today(outputs: Path) -> Path:
-    """Where today's pictures go."""
-    return outputs / "txt2img-images" / datetime.date.today().isoformat()
+def today(outputs: Path, kind: str) -> Path:
+    """Where today's pictures of this kind (a recipe's) go."""
+    return outputs / f"{kind}-images" / datetime.date.today().isoformat()
 
 
 @dataclass(frozen=True)
@@ -43,31 +43,30 @@ class Gallery:
     def __init__(self, store: Store, outputs: Path) -> None:
         self._store = store
         self._outputs = outputs
-        self._spool: OrderedDict[int, bytes] = OrderedDict()
+        self._spool: OrderedDict[int, tuple[bytes, str]] = OrderedDict()  # file and kind
         self._lock = threading.Lock()
         sweep(outputs, time.time() - 3600)
         store.write("DELETE FROM pictures WHERE file IS NULL")
 
-    def keep(self, picture: Picture) -> int:
-        """Save a picture and return its id. The same picture of a job that had to be repeated is kept once."""
+    def keep(self, picture: Picture, kind: str) -> int:
+        """Save a picture of this kind and return its id. The same picture of a job that had to be repeated is kept once."""
         known = self._store.read("SELECT id FROM pictures WHERE job = ? AND place = ?", (picture.job, picture.index))
         if known:
             return known[0]["id"]
-        file, problem = self._saved(picture.png, picture.seed)
+        file, problem = self._saved(picture.png, kind, picture.seed)
         row = self._store.write(
             "INSERT INTO pictures (job, place, seed, width, height, infotext, file, problem, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (picture.job, picture.index, picture.seed, picture.width, picture.height, picture.infotext, file, problem, time.time()),
         )
         if problem:
-            self._remember(row.lastrowid, picture.png)
+            self._remember(row.lastrowid, picture.png, kind)
         return row.lastrowid
 
     def save_again(self, id: int) -> Entry:
         """Try once more to write a picture that only memory has."""
         entry = self.entry(id)
-        png = self._spool.get(id)
-        if entry.file is None and png is not None:
-            file, problem = self._saved(png, entry.seed)
+        if entry.file is None and id in self._spool:
+            file, problem = self._saved(*self._spool[id], entry.seed)
             self._store.write("UPDATE pictures SET file = ?, problem = ? WHERE id = ?", (file, problem, id))
             if file:
                 with self._lock:
@@ -86,12 +85,16 @@ class Gallery:
         query = "SELECT * FROM pictures WHERE id < ? ORDER BY id DESC LIMIT ?"
         return [_entry(row) for row in self._store.read(query, (before or 2**62, limit))]
 
+    def of_job(self, job: int) -> list[Entry]:
+        """The pictures of a job, in the order of their seeds."""
+        return [_entry(row) for row in self._store.read("SELECT * FROM pictures WHERE job = ? ORDER BY place", (job,))]
+
     def png(self, id: int) -> bytes:
         """The picture's file, whole. LookupError if it is gone, or is not a plain file any more."""
         entry = self.entry(id)
         if entry.file is None:
             if id in self._spool:
-                return self._spool[id]
+                return self._spool[id][0]
             raise LookupError(f"picture {id} could not be saved and is gone")
         try:
             with open(self._outputs / entry.file, "rb", opener=_plain_file) as file:
@@ -102,17 +105,17 @@ class Gallery:
     def unsaved(self) -> int:
         return len(self._spool)
 
-    def _saved(self, png: bytes, seed: int) -> tuple[str | None, str | None]:
+    def _saved(self, png: bytes, kind: str, seed: int) -> tuple[str | None, str | None]:
         try:
-            path = save(png, today(self._outputs), seed)
+            path = save(png, today(self._outputs, kind), seed)
         except OSError as error:
             return None, error.strerror or str(error)
         return path.relative_to(self._outputs).as_posix(), None
 
-    def _remember(self, id: int, png: bytes) -> None:
+    def _remember(self, id: int, png: bytes, kind: str) -> None:
         with self._lock:
-            self._spool[id] = png
-            while len(self._spool) > 1 and sum(map(len, self._spool.values())) > SPOOL_LIMIT:
+            self._spool[id] = png, kind
+            while len(self._spool) > 1 and sum(len(kept) for kept, _ in self._spool.values()) > SPOOL_LIMIT:
                 self._spool.popitem(last=False)
 
 

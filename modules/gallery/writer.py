@@ -5,14 +5,16 @@ import itertools
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 _NUMBER = re.compile(r"^(\d+)-")
 
 
-def save(png: bytes, folder: Path, seed: int) -> Path:
+def save(png: bytes, folder: Path, seed: int, stem: str = "") -> Path:
     """Write `folder/NNNNN-SEED.png`, numbered after the highest that is there, and return its path.
 
+    With a stem it is `STEM.png`, or `STEM-N.png` where that is taken.
     The bytes are on the disk (file and folder synced) when this returns. OSError if they cannot be; nothing half-written stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -22,23 +24,25 @@ def save(png: bytes, folder: Path, seed: int) -> Path:
             file.write(png)
             file.flush()
             os.fsync(file.fileno())
-        return _published(temporary, folder, seed)
+        numbers = itertools.count() if stem else itertools.count(_next_number(folder))
+        names = (f"{stem}-{n}.png" if n else f"{stem}.png" for n in numbers) if stem else (f"{n:05d}-{seed}.png" for n in numbers)
+        return _published(temporary, folder, names)
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
 
 
-def _published(temporary: Path, folder: Path, seed: int) -> Path:
-    """Give the file its final name: the first number that nobody took, even in the same instant."""
-    for number in itertools.count(_next_number(folder)):
-        path = folder / f"{number:05d}-{seed}.png"
+def _published(temporary: Path, folder: Path, names: Iterable[str]) -> Path:
+    """Give the file its final name: the first of `names` that nobody took, even in the same instant."""
+    for name in names:
+        path = folder / name
         try:
             _rename_without_overwriting(temporary, path)
         except FileExistsError:
             continue
         _sync_folder(folder)
         return path
-    raise AssertionError("numbers do not end")
+    raise AssertionError("names do not end")
 
 
 def _next_number(folder: Path) -> int:

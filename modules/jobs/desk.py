@@ -11,6 +11,8 @@ from functools import cached_property
 from instant_clip_tokenizer import Tokenizer
 
 from modules.gallery.pictures import Entry, Gallery
+from modules.incoming.extend import extended
+from modules.incoming.shelf import Shelf
 from modules.jobs.queue import Job, Queue
 from modules.jobs.supervisor import Board, Supervisor
 from modules.model_manager.choice import recipe_for, usable
@@ -18,12 +20,14 @@ from modules.model_manager.hashes import measure_missing
 from modules.model_manager.library import Checkpoint, VaeFile, scan, scan_vaes
 from modules.model_manager.loras import Lora, scan_loras
 from modules.recipe import prompt
-from modules.recipe.fields import Recipe
+from modules.recipe.fields import Recipe, to_dict
+from modules.recipe.plan import finished_size, steps_drawn
 from modules.settings import Settings
 from modules.store import Store
 
 SHOWN_WAITING = 50
 SHOWN_PROMPT = 200  # characters
+PICTURES = ("init_image", "mask")  # the fields that name pictures
 MAX_DRAFT = 1 << 20  # characters
 PATIENCE = 5.0  # seconds for the model folders to answer
 IDLE = 0.5  # seconds between two looks whether nobody draws
@@ -36,7 +40,7 @@ def engine_arguments(settings: Settings) -> list[str]:
     loras = [f"--loras={root}" for root in settings.lora_roots]
     budget = [] if settings.memory_budget is None else [f"--memory-budget={settings.memory_budget}"]
     how = [*budget, f"--device={settings.device}", f"--precision={settings.precision}"]
-    return [*roots, *vaes, *loras, f"--state={settings.state}", *how]
+    return [*roots, *vaes, *loras, f"--state={settings.state}", f"--incoming={settings.incoming}", *how]
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Desk:
         self._store = Store(settings.state / "easel.sqlite3")
         self._queue = Queue(self._store)
         self.gallery = Gallery(self._store, settings.outputs)
+        self.shelf = Shelf(settings.incoming)
         self._supervisor = Supervisor(self._queue, engine_arguments(settings), self.gallery.keep, self._changed)
         self._listed = Listed([], [], 0)
         self._listing = threading.Lock()
@@ -70,6 +75,7 @@ class Desk:
     def open(self) -> None:
         """Start working: the queue goes on where the last server left it."""
         self._queue.put_back()
+        self._sweep_shelf()
         self.refresh_checkpoints()
         wanted = self.draft().get("checkpoint", "")
         try:
@@ -105,7 +111,8 @@ class Desk:
 
     def resolve(self, request: Mapping[str, object]) -> Recipe:
         """The recipe for a request; BadField names the field that is wrong."""
-        return recipe_for(request, self.checkpoints(), self._listed.vaes, self.settings.lora_roots, self.settings.hashes)
+        models = self.checkpoints(), self._listed.vaes, self.settings.lora_roots
+        return recipe_for(request, *models, self.settings.hashes, self.shelf)
 
     def submit(self, request: Mapping[str, object]) -> int:
         """Queue a request and return the job's id. BadField or QueueFull say why not."""
@@ -113,6 +120,19 @@ class Desk:
         self._changed()
         self._supervisor.wake()
         return job
+
+    def job(self, job: int) -> Job | None:
+        return self._queue.job(job)
+
+    def take_in(self, data: bytes) -> str:
+        """Keep a picture that a job may start from, or a mask, and return its id. BadPicture says why not."""
+        self._sweep_shelf()
+        return self.shelf.keep(data)
+
+    def extend(self, id: str, left: int, top: int, right: int, bottom: int) -> tuple[str, str]:
+        """The ids of the picture with so many pixels more on each side, and of the mask of what is new. BadPicture or LookupError."""
+        picture, mask = extended(self.shelf.data(id), left, top, right, bottom)
+        return self.take_in(picture), self.take_in(mask)
 
     def interrupt(self) -> bool:
         return self._supervisor.interrupt()
@@ -157,7 +177,7 @@ class Desk:
         newest = self.gallery.latest(1)
         return {
             "engine": _engine(board),
-            "running": _running(board),
+            "running": self._running(board),
             "queued": [_waiting(job) for job in self._queue.waiting(SHOWN_WAITING)],
             "queued_count": self._queue.waiting_count(),
             "last": self._last(),
@@ -195,6 +215,39 @@ class Desk:
         seconds = job.facts.get("seconds", {})
         return {**_waiting(job), "state": job.state, "reason": job.reason, "seconds": seconds.get("total")}
 
+    def _running(self, board: Board) -> dict[str, object] | None:
+        job, progress = board.running, board.progress
+        if job is None:
+            return None
+        recipe = job.recipe
+        width, height = self._finished_size(recipe)
+        return {
+            "job": job.id,
+            "attempt": job.attempt,
+            "prompt": recipe.prompt[:SHOWN_PROMPT],
+            "width": width,
+            "height": height,
+            "picture": progress.picture if progress else 0,
+            "pictures": len(recipe.seeds),
+            "step": progress.step if progress else 0,
+            "steps": progress.steps if progress else max(steps_drawn(recipe), 1),
+            "phase": progress.phase if progress else "load",
+            "seconds_left": progress.seconds_left if progress else None,
+            "interrupting": board.interrupting,
+        }
+
+    def _finished_size(self, recipe: Recipe) -> tuple[int, int]:
+        """How large the running job's picture will be; of a picture that went meanwhile, what the recipe says."""
+        try:
+            return finished_size(recipe, self.shelf.size_of(recipe.init_image) if recipe.init_image else (0, 0))
+        except (LookupError, ValueError):
+            return recipe.width, recipe.height
+
+    def _sweep_shelf(self) -> None:
+        """Let go of pictures that no job that waits and no draft names."""
+        recipes = [to_dict(job.recipe) for job in self._queue.unfinished()]
+        self.shelf.sweep({str(values.get(name)) for values in (self.draft(), *recipes) for name in PICTURES})
+
     def _notices(self) -> list[str]:
         notices = [self._store.notice] if self._store.notice else []
         if self._slow:
@@ -227,24 +280,3 @@ def _engine(board: Board) -> dict[str, object]:
 
 def _waiting(job: Job) -> dict[str, object]:
     return {"job": job.id, "prompt": job.recipe.prompt[:SHOWN_PROMPT], "pictures": len(job.recipe.seeds)}
-
-
-def _running(board: Board) -> dict[str, object] | None:
-    job, progress = board.running, board.progress
-    if job is None:
-        return None
-    recipe = job.recipe
-    return {
-        "job": job.id,
-        "attempt": job.attempt,
-        "prompt": recipe.prompt[:SHOWN_PROMPT],
-        "width": recipe.width,
-        "height": recipe.height,
-        "picture": progress.picture if progress else 0,
-        "pictures": len(recipe.seeds),
-        "step": progress.step if progress else 0,
-        "steps": progress.steps if progress else recipe.steps,
-        "phase": progress.phase if progress else "load",
-        "seconds_left": progress.seconds_left if progress else None,
-        "interrupting": board.interrupting,
-    }

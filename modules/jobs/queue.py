@@ -59,6 +59,10 @@ class Queue:
     def waiting(self, limit: int) -> list[Job]:
         return self._read("SELECT * FROM jobs WHERE state = 'queued' ORDER BY id LIMIT ?", limit)
 
+    def unfinished(self) -> list[Job]:
+        """All jobs that wait or run."""
+        return self._read("SELECT * FROM jobs WHERE state IN ('queued', 'running') ORDER BY id LIMIT ?", MAX_WAITING + 1)
+
     def waiting_count(self) -> int:
         return self._store.read("SELECT count(*) FROM jobs WHERE state = 'queued'")[0][0]
 

@@ -50,9 +50,9 @@ class Board:
 
 
 class Supervisor:
-    """One engine at the queue. `keep` takes each finished picture; `changed` is called after every change of the board."""
+    """One engine at the queue. `keep` takes each finished picture and its kind; `changed` is called after every change of the board."""
 
-    def __init__(self, queue: Queue, arguments: Sequence[str], keep: Callable[[Picture], int], changed: Callable[[], None]) -> None:
+    def __init__(self, queue: Queue, arguments: Sequence[str], keep: Callable[[Picture, str], int], changed: Callable[[], None]) -> None:
         self.board = Board()
         self._queue = queue
         self._command = [sys.executable, "-m", "modules.engine.worker", *arguments]
@@ -182,7 +182,7 @@ class Supervisor:
             case Preview():
                 self._show(preview=message)
             case Picture():
-                self._keep(message)
+                self._keep(message, job.recipe.kind)
                 self._show(preview=None)
             case Done(facts=facts):
                 self._learn(facts["number_format"], facts["number_format_why"])

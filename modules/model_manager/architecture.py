@@ -71,6 +71,11 @@ class Architecture:
     scale_factor: float
     native_size: int
 
+    @property
+    def inpaints(self) -> bool:
+        """Whether its denoiser was made for inpainting: it is shown a mask and the masked picture besides the latent."""
+        return self.unet.in_channels == 2 * self.vae.latent_channels + 1
+
 
 SD15 = Architecture(
     family="sd1",

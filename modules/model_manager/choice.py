@@ -10,17 +10,26 @@ from modules.model_manager.loras import lora_hashes
 from modules.model_manager.stored import Refused
 from modules.recipe import prompt
 from modules.recipe.fields import BadField, Recipe
-from modules.recipe.request import resolve
+from modules.recipe.request import Pictures, resolve
 
 STARTER = "starter.safetensors"
 
 
 def recipe_for(
-    request: Mapping[str, object], checkpoints: Sequence[Checkpoint], vaes: Sequence[VaeFile], lora_roots: Sequence[Path], hashes: Path
+    request: Mapping[str, object],
+    checkpoints: Sequence[Checkpoint],
+    vaes: Sequence[VaeFile],
+    lora_roots: Sequence[Path],
+    hashes: Path,
+    pictures: Pictures,
 ) -> Recipe:
     """The recipe for a request among these files; hashes are kept in `hashes`. BadField names the field that is wrong."""
+
+    def named(wanted: str) -> Checkpoint:
+        return usable(checkpoints, wanted, hashes)
+
     try:
-        recipe = resolve(request, lambda wanted: usable(checkpoints, wanted, hashes), lambda found: short_hash(found.path, hashes))
+        recipe = resolve(request, named, lambda found: short_hash(found.path, hashes), pictures)
     except Refused as refusal:
         raise BadField("checkpoint", f"Checkpoint: it cannot be used: {refusal}") from None
     try:

@@ -104,6 +104,21 @@ NOISE_SOURCES = _by_name([Named(CPU_NOISE, ()), Named(NV_NOISE, ())])
 DEFAULT_NOISE, ZERO_TERMINAL = "Default", "Zero Terminal SNR"
 NOISE_SCHEDULES = _by_name([Named(DEFAULT_NOISE, ()), Named(ZERO_TERMINAL, ())])
 
+STRETCH, CROP, FILL_BORDERS, LATENT_RESIZE = "Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"
+RESIZE_MODES = _by_name([Named(name, ()) for name in (STRETCH, CROP, FILL_BORDERS, LATENT_RESIZE)])  # numbered so in the REST API
+
+MASKED, NOT_MASKED = "Inpaint masked", "Inpaint not masked"
+MASK_MODES = _by_name([Named(MASKED, ()), Named(NOT_MASKED, ())])
+
+HARD, SOFT = "Hard", "Soft"
+MASK_EDGES = _by_name([Named(HARD, ()), Named(SOFT, ("differential",))])
+
+FILL, ORIGINAL, LATENT_NOISE, LATENT_NOTHING = "fill", "original", "latent noise", "latent nothing"
+MASKED_CONTENT = _by_name([Named(name, ()) for name in (FILL, ORIGINAL, LATENT_NOISE, LATENT_NOTHING)])  # numbered so in the REST API
+
+WHOLE_PICTURE, ONLY_MASKED = "Whole picture", "Only masked"
+INPAINT_AREAS = _by_name([Named(WHOLE_PICTURE, ()), Named(ONLY_MASKED, ())])
+
 
 def schedule_in_force(sampler: str, schedule: str) -> ScheduleInfo | None:
     """The named schedule that a sampler follows, with "Automatic" resolved; None for the sampler's own."""

@@ -9,7 +9,27 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modules.recipe.catalogue import AUTOMATIC, CPU_NOISE, DEFAULT_NOISE, NOISE_SCHEDULES, NOISE_SOURCES, SAMPLERS, SCHEDULES, Named, named
+from modules.recipe.catalogue import (
+    AUTOMATIC,
+    CPU_NOISE,
+    DEFAULT_NOISE,
+    HARD,
+    INPAINT_AREAS,
+    MASK_EDGES,
+    MASK_MODES,
+    MASKED,
+    MASKED_CONTENT,
+    NOISE_SCHEDULES,
+    NOISE_SOURCES,
+    ORIGINAL,
+    RESIZE_MODES,
+    SAMPLERS,
+    SCHEDULES,
+    STRETCH,
+    WHOLE_PICTURE,
+    Named,
+    named,
+)
 
 
 class BadField(ValueError):
@@ -57,6 +77,11 @@ _SOURCE_HELP = "CPU: the same on every machine. NV: what an NVIDIA card draws, a
 _TERMINAL_HELP = "Zero Terminal SNR begins with noise alone: for models trained so."
 _RESCALE_HELP = "Takes back contrast that a high CFG scale adds; 0.7 suits Zero Terminal SNR."
 _INTERVAL_HELP = "The negative prompt and CFG act between these sigmas only, which saves time; 0 for no limit."
+MAX_ID = 64  # characters
+_SIZE_HELP = "Pixels, a multiple of 8 unless a picture is changed."
+_STRENGTH_HELP = "How much may change: at 0 nothing, at 1 nothing of the old is kept."
+_EDGE_HELP = "Hard: what is more white than black is drawn anew. Soft: the greyer, the less may change."
+_AREA_HELP = "Only masked: the part around the mask is drawn at the full size above, the rest is not touched."
 _CFG_HELP = "How closely the prompt is followed. At 1 the negative prompt is not used."
 
 
@@ -71,11 +96,12 @@ class Recipe:
     schedule: str = row(AUTOMATIC, "Schedule type", "How the noise falls, step by step.", choices=SCHEDULES, infotext="Schedule type")
     cfg_scale: float = row(7.0, "CFG scale", _CFG_HELP, low=0, high=30, step=0.5, infotext="CFG scale")
     seed: int = row(-1, "Seed", "Same seed, same picture; -1 picks one at random.", low=-1, high=MAX_SEED, infotext="Seed")
-    width: int = row(512, "Width", "Pixels, a multiple of 8.", low=64, high=4096, step=8, infotext="Size")
-    height: int = row(512, "Height", "Pixels, a multiple of 8.", low=64, high=4096, step=8)
+    width: int = row(512, "Width", _SIZE_HELP, low=64, high=4096, step=8, infotext="Size")
+    height: int = row(512, "Height", _SIZE_HELP, low=64, high=4096, step=8)
     model_hash: str = row("", "Model hash", "First 10 digits of the checkpoint's SHA-256.", infotext="Model hash")
     checkpoint: str = row("", "Checkpoint", "The model that draws, from models/Stable-diffusion.", infotext="Model")
     vae: str = row(AUTOMATIC, "VAE", "The decoder: Automatic, None (the checkpoint's own), or a file of models/VAE.", infotext="VAE")
+    denoising_strength: float = row(0.75, "Denoising strength", _STRENGTH_HELP, low=0, high=1, step=0.01, infotext="Denoising strength")
     subseed: int = rare(-1, "Variation seed", _SUBSEED_HELP, low=-1, high=MAX_SEED)
     subseed_strength: float = rare(
         0.0, "Variation strength", _VARIATION_HELP, low=0, high=1, step=0.01, infotext="Variation seed strength"
@@ -112,6 +138,29 @@ class Recipe:
     cfg_rescale: float = rare(0.0, "CFG rescale", _RESCALE_HELP, low=0, high=1, step=0.05)
     guidance_sigma_min: float = rare(0.0, "Guidance min sigma", _INTERVAL_HELP, low=0, high=100, step=0.01)
     guidance_sigma_max: float = rare(0.0, "Guidance max sigma", _INTERVAL_HELP, low=0, high=100, step=0.01)
+    init_image: str = row("", "Picture", "The picture that is changed.", high=MAX_ID)
+    mask: str = row("", "Mask", "Which part is drawn anew: what is white.", high=MAX_ID)
+    resize_mode: str = row(STRETCH, "Resize mode", "How the picture is brought to another size.", choices=RESIZE_MODES)
+    mask_mode: str = row(MASKED, "Mask mode", "Which side of the mask is drawn anew.", choices=MASK_MODES, infotext="Mask mode")
+    mask_edge: str = row(HARD, "Mask edge", _EDGE_HELP, choices=MASK_EDGES, infotext="Mask edge")
+    mask_blur: int = row(4, "Mask blur", "Pixels over which old and new fade into each other.", low=0, high=64, infotext="Mask blur")
+    inpaint_area: str = row(WHOLE_PICTURE, "Inpaint area", _AREA_HELP, choices=INPAINT_AREAS, infotext="Inpaint area")
+    masked_padding: int = row(
+        32, "Mask padding", "Pixels around the mask that are looked at too.", low=0, high=256, infotext="Masked area padding"
+    )
+    masked_content: str = row(
+        ORIGINAL, "Masked content", "What drawing begins from under the mask.", choices=MASKED_CONTENT, infotext="Masked content"
+    )
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether only a part of a picture is drawn anew."""
+        return bool(self.init_image and self.mask)
+
+    @property
+    def kind(self) -> str:
+        """What the result is called among all pictures: the name of its folder without `-images`."""
+        return "img2img" if self.init_image else "txt2img"
 
     @property
     def seeds(self) -> list[int]:
@@ -143,8 +192,6 @@ def checked(name: str, value: object) -> str | int | float | bool:
     number = _checked_number(name, value, kind)
     if about.low is not None and not about.low <= number <= about.high:
         raise BadField(name, f"{about.label}: {value} is outside {about.low} to {about.high}")
-    if kind is int and about.step > 1 and number % about.step:
-        raise BadField(name, f"{about.label}: {value} is not a multiple of {about.step:g}")
     return number
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import PurePosixPath
 
-from modules.recipe.catalogue import AUTOMATIC, SAMPLERS, SCHEDULES, schedule_in_force
+from modules.recipe.catalogue import AUTOMATIC, ONLY_MASKED, SAMPLERS, SCHEDULES, schedule_in_force
 from modules.recipe.fields import DEFAULTS, FIELDS, Recipe, to_dict
 from modules.version import VERSION
 
@@ -26,12 +26,28 @@ def write(recipe: Recipe, seed: int) -> str:
         "lora_hashes": recipe.lora_hashes or None,
         "seed_resize_from_w": f"{recipe.seed_resize_from_w}x{recipe.seed_resize_from_h}",
         **dict.fromkeys(_unsaid(recipe)),
+        **_about_the_picture_changed(recipe),
     }
     values = {**to_dict(recipe), **special}
     pairs = {about.infotext: values[name] for name, (_, about) in FIELDS.items() if about.infotext}
     pairs |= {"Version": f"Easel {VERSION}"}
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items() if value is not None))
     return "\n".join(lines)
+
+
+def _about_the_picture_changed(recipe: Recipe) -> dict[str, object]:
+    """What a picture that was not changed, or not by a mask, does not mention, and of a mask what is as usual."""
+    only_masked = recipe.inpaint_area == ONLY_MASKED
+    shown = {
+        "denoising_strength": bool(recipe.init_image),
+        "mask_blur": recipe.is_masked,
+        "masked_padding": recipe.is_masked and only_masked,
+        **{
+            name: recipe.is_masked and getattr(recipe, name) != getattr(DEFAULTS, name)
+            for name in ("mask_mode", "mask_edge", "inpaint_area", "masked_content")
+        },
+    }
+    return {name: getattr(recipe, name) if is_shown else None for name, is_shown in shown.items()}
 
 
 def _schedule_used(recipe: Recipe) -> str:

@@ -4,7 +4,19 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from modules.recipe.catalogue import FILL, MASKED, ONLY_MASKED, SOFT
 from modules.recipe.fields import FIELDS, MAX_PICTURES, MAX_SEED, BadField, Recipe, checked
+
+SAME_SHAPE = 0.02  # by which a mask's proportions may differ from the picture's, for sizes are rounded
+
+
+REMOVE_OBJECT: Mapping[str, object] = {  # what is masked becomes its surroundings: begun from them, asked for nothing
+    "prompt": "",
+    "negative_prompt": "",
+    "cfg_scale": 1,
+    "masked_content": FILL,
+    "denoising_strength": 0.4,
+}
 
 
 class Model(Protocol):
@@ -15,10 +27,19 @@ class Model(Protocol):
     defaults: Mapping[str, object]
 
 
-def resolve(request: Mapping[str, object], find: Callable[[str], Model], hash_of: Callable[[Model], str]) -> Recipe:
+class Pictures(Protocol):
+    """What a recipe needs to know of the pictures it names. Each raises LookupError or ValueError with one line of why not."""
+
+    def size_of(self, id: str) -> tuple[int, int]: ...
+
+    def mask_extremes(self, id: str) -> tuple[int, int]: ...
+
+
+def resolve(request: Mapping[str, object], find: Callable[[str], Model], hash_of: Callable[[Model], str], pictures: Pictures) -> Recipe:
     """The recipe for `request`, a mapping of field names to raw values in which None and "" (numbers) are holes.
 
-    Holes take the checkpoint's own defaults (its native size, what its description recommends), then the table's.
+    Holes take the checkpoint's own defaults (its native size, what its description recommends), then the table's; a picture that
+    is changed keeps its size, unless only the masked part of it is drawn.
     `find` names the model for a wanted checkpoint ("" for the first there is) or raises LookupError. A bad value raises BadField.
     """
     if len(request) > len(FIELDS):
@@ -33,14 +54,51 @@ def resolve(request: Mapping[str, object], find: Callable[[str], Model], hash_of
     except LookupError as error:
         raise BadField("checkpoint", f"Checkpoint: {error}") from None
     own = {"width": model.native_size, "height": model.native_size, **model.defaults}
-    values = {**{name: checked(name, value) for name, value in own.items()}, **values}
+    if values.get("init_image"):
+        own |= _size_of_the_changed(values, pictures)
+    values = {**{name: checked(name, own[name]) for name in own if name not in values}, **values}
     for name in ("seed", *(["subseed"] if values.get("subseed_strength") else [])):
         if values.get(name, -1) == -1:
             values[name] = random.randrange(2**32)
     recipe = Recipe(**{**values, "checkpoint": model.name, "model_hash": hash_of(model)})
     _check_pictures(recipe)
     _check_ranges(recipe)
+    _check_size(recipe)
+    if recipe.mask:
+        _check_mask(recipe, pictures)
     return recipe
+
+
+def _size_of_the_changed(values: Mapping[str, object], pictures: Pictures) -> dict[str, int]:
+    try:
+        width, height = pictures.size_of(values["init_image"])
+    except (LookupError, ValueError) as error:
+        raise BadField("init_image", f"Picture: {error}") from None
+    only_masked = values.get("mask") and values.get("inpaint_area") == ONLY_MASKED
+    return {} if only_masked else {"width": width, "height": height}
+
+
+def _check_size(recipe: Recipe) -> None:
+    """A new picture has a size that every autoencoder divides; one that is changed is padded while it is drawn."""
+    for name in () if recipe.init_image else ("width", "height"):
+        about = FIELDS[name][1]
+        if getattr(recipe, name) % about.step:
+            raise BadField(name, f"{about.label}: {getattr(recipe, name)} is not a multiple of {about.step:g}")
+
+
+def _check_mask(recipe: Recipe, pictures: Pictures) -> None:
+    if not recipe.init_image:
+        raise BadField("init_image", "Picture: there is a mask, but no picture under it")
+    try:
+        (width, height), mask = pictures.size_of(recipe.init_image), pictures.size_of(recipe.mask)
+        darkest, lightest = pictures.mask_extremes(recipe.mask)
+    except (LookupError, ValueError) as error:
+        raise BadField("mask", f"Mask: {error}") from None
+    if abs(width * mask[1] - height * mask[0]) > SAME_SHAPE * width * mask[1]:
+        raise BadField("mask", f"Mask: {mask[0]}x{mask[1]} has another shape than the picture, {width}x{height}")
+    most = lightest if recipe.mask_mode == MASKED else 255 - darkest
+    if most < (1 if recipe.mask_edge == SOFT else 128):
+        raise BadField("mask", "Mask: it is empty; paint over what should be drawn anew")
 
 
 def _is_hole(name: str, value: object) -> bool:

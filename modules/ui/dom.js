@@ -44,7 +44,11 @@ new MutationObserver(look).observe(document.documentElement, { childList: true, 
 export async function ask(method, path, body = null) {
   const options = { method, headers: { "Content-Type": "application/json" } };
   if (method !== "GET") options.body = JSON.stringify(body ?? {});
-  const answer = await fetch(path, options);
+  return answered(await fetch(path, options));
+}
+
+/** What an answer of the server holds; throws an Error with the server's own words when it refuses. */
+export async function answered(answer) {
   const data = await answer.json().catch(() => null);
   if (!answer.ok) throw new Error(data?.message ?? data?.detail ?? `The server answered ${answer.status}`);
   return data;

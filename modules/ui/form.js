@@ -32,8 +32,9 @@ function changed() {
   keep();
   requestAnimationFrame(showEstimate);
   requestAnimationFrame(showNetworks);
+  window.dispatchEvent(new Event("easel:changed"));
 }
-window.easel = { changed };
+window.easel = { changed, wish: "" };
 
 for (const [field, node] of Object.entries(counts)) {
   whenPresent(`#field-${field} [data-testid="block-info"]`, (label) => {

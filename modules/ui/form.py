@@ -37,6 +37,16 @@ def flag(name: str, **options: object) -> gr.Checkbox:
     return gr.Checkbox(value=getattr(DEFAULTS, name), **_about(name), **options)
 
 
+def radio(name: str, **options: object) -> gr.Radio:
+    """What the catalogue knows, side by side."""
+    return gr.Radio(list(FIELDS[name][1].choices), value=getattr(DEFAULTS, name), **_about(name), **options)
+
+
+def behind(name: str) -> gr.Textbox:
+    """A text that scripts of the page write and nobody sees: `field-NAME`."""
+    return gr.Textbox("", show_label=False, container=False, elem_id=f"field-{name}", elem_classes="behind")
+
+
 def changed(values: Mapping[str, object], names: tuple[str, ...]) -> str:
     """Which of `names` differ from their default, for a folded part's title: "clip skip 2"."""
     return ", ".join(_named(name, values[name]) for name in names if _differs(name, values.get(name)))

@@ -8,11 +8,11 @@ import gradio as gr
 
 from modules.model_manager.library import Checkpoint
 from modules.recipe.catalogue import AUTOMATIC
-from modules.recipe.fields import DEFAULTS
-from modules.ui import assets, form, sampling, text_to_image
+from modules.recipe.fields import DEFAULTS, FIELDS
+from modules.ui import assets, form, sampling, workspace
 from modules.ui.sizes import native_size
-from modules.ui.text_to_image import FOLDED, QUIET, RAW, folded_title, vae_choices
 from modules.ui.theme import theme
+from modules.ui.workspace import FOLDED, QUIET, RAW, folded_title, vae_choices
 
 if TYPE_CHECKING:
     from modules.jobs.desk import Desk
@@ -36,8 +36,11 @@ def build(desk: "Desk") -> gr.Blocks:
             checkpoint = form.choice("checkpoint", usable(desk), min_width=0)
             refresh = gr.Button("Look for checkpoints again", elem_id="refresh", elem_classes="icon", min_width=0, scale=0)
             gr.HTML(_STATUS.format(scheme=desk.settings.theme), elem_id="status", apply_default_css=False, padding=False)
-        with gr.Tabs(elem_id="tabs"), gr.Tab("Text to image", id="text-to-image"):
-            fields, more = text_to_image.build(desk, checkpoint)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            drawn = {id: gr.Tab(name, id=id) for id, name in workspace.TABS.items()}
+        fields, more = workspace.build(desk, checkpoint, tabs)
+        for id, tab in drawn.items():
+            tab.select(None, None, fields["tab"], js=f"() => '{id}'", **QUIET)
         models_changed = gr.Button("Show the checkpoints there are", elem_id="models-changed", elem_classes="behind")
 
         own = [fields[name] for name in _OWN]
@@ -45,7 +48,7 @@ def build(desk: "Desk") -> gr.Blocks:
         refresh.click(partial(_refreshed, desk), lists, [*lists, *own], **RAW)
         models_changed.click(partial(_listed, desk), lists, [*lists, *own], **RAW)
         checkpoint.input(partial(_own_updates, desk), checkpoint, own, **RAW)
-        filled = page.load(partial(_filled, desk, list(fields)), None, [*fields.values(), more], **RAW)
+        filled = page.load(partial(_filled, desk, list(fields)), None, [*fields.values(), more, tabs], **RAW)
         filled.then(None, js="() => { window.easelFilled = true; window.dispatchEvent(new Event('easel:filled')); }", **QUIET)
     return page
 
@@ -93,11 +96,11 @@ def _filled(desk: "Desk", names: list[str]) -> list[object]:
     checkpoint = _kept(desk, left.get("checkpoint"))
     own = own_values(desk.checkpoints(), checkpoint)
     typed = {**own, **left} if left.get("checkpoint") == checkpoint else {**left, **own}
-    values = {**{name: getattr(DEFAULTS, name) for name in names}, **typed}
+    values = {"tab": workspace.TEXT, **{name: getattr(DEFAULTS, name) for name in names if name in FIELDS}, **typed}
     values |= {name: str(values[name]) for name in ("seed", *sampling.LARGE)}
     fold = gr.Accordion(label=folded_title(values), open=form.changed(values, FOLDED) != "")
     lists = {"checkpoint": gr.Dropdown(usable(desk), value=checkpoint), "vae": _vaes(desk, values["vae"])}
-    return [*({**values, **lists}[name] for name in names), fold]
+    return [*({**values, **lists}[name] for name in names), fold, gr.Tabs(selected=values["tab"])]
 
 
 def _vaes(desk: "Desk", chosen: object) -> gr.Dropdown:

@@ -12,7 +12,7 @@ def preset(name: str, native_size: int) -> tuple[int, int]:
     """(width, height) in pixels: the short side at the native size, the long side to the nearest multiple of 8."""
     across, down = PRESETS[name]
     short = min(across, down)
-    return _multiple_of_8(native_size * across / short), _multiple_of_8(native_size * down / short)
+    return multiple_of_8(native_size * across / short), multiple_of_8(native_size * down / short)
 
 
 def native_size(checkpoints: Sequence[Checkpoint], name: str | None) -> int:
@@ -20,5 +20,5 @@ def native_size(checkpoints: Sequence[Checkpoint], name: str | None) -> int:
     return next((model.native_size for model in checkpoints if model.name == name and model.native_size), DEFAULTS.width)
 
 
-def _multiple_of_8(pixels: float) -> int:
+def multiple_of_8(pixels: float) -> int:
     return round(pixels / 8) * 8

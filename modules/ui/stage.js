@@ -5,6 +5,7 @@ import { live, onLive } from "./live.js";
 import { note, notes } from "./notes.js";
 import { parameters } from "./parameters.js";
 import { choose, pictures, refresh, shown } from "./pictures.js";
+import { sendTo } from "./source.js";
 import { strip } from "./strip.js";
 import { openViewer } from "./viewer.js";
 import { pictureWords, progressWords, sentence } from "./words.js";
@@ -19,10 +20,15 @@ const says = h("p", { class: "says" });
 const save = button("Save again", saveAgain, { kind: "strong" });
 const zoom = button("Open in the viewer", openViewer, { icon: "zoom" });
 const download = h("a", { class: "press", title: "Download this picture", "aria-label": "Download this picture" });
+const send = h("details", { class: "fold send" }, h("summary", { class: "press" }, "Send to"), h("div", { class: "sheet" },
+  ...Object.entries({ "text-to-image": "Text to image", "image-to-image": "Image to image", inpainting: "Inpainting" }).map(([tab, name]) => button(name, () => {
+    send.open = false;
+    sendTo(tab);
+  }))));
 const skip = button("Skip", () => act("api/v1/skip"));
 const interrupt = button("Interrupt", stop);
 const bar = h("progress", { class: "bar", max: 1, "aria-label": "Progress of the job" });
-const caption = h("div", { class: "caption" }, says, h("div", { class: "acts" }, save, zoom, download, skip, interrupt), bar);
+const caption = h("div", { class: "caption" }, says, h("div", { class: "acts" }, save, send, zoom, download, skip, interrupt), bar);
 const told = h("p", { class: "unseen", role: "status" }); // for ears: beginnings and ends, not every step
 
 download.append(h("span", { class: "glyph glyph-download", "aria-hidden": "true" }));
@@ -113,7 +119,7 @@ function drawCaption(picture) {
   for (const press of [skip, interrupt, bar]) press.hidden = !running;
   skip.hidden = !running || running.pictures < 2;
   interrupt.disabled = Boolean(running?.interrupting);
-  for (const press of [zoom, download]) press.hidden = !picture;
+  for (const press of [send, zoom, download]) press.hidden = !picture;
   save.hidden = !picture?.problem;
   if (picture) {
     download.href = picture.url;

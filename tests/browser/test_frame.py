@@ -18,10 +18,11 @@ _CONTRASTS = """() => {
     return channels(getComputedStyle(document.documentElement).backgroundColor);
   };
   const found = {};
-  for (const node of document.querySelectorAll("#top *, #tabs *")) {
+  for (const node of document.querySelectorAll("#top *, #tabs *, #workspace *")) {
     const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
     const style = getComputedStyle(node), seen = node.checkVisibility({ opacityProperty: true, visibilityProperty: true });
-    if (!(own || node.value) || !seen || node.type === "range" || parseFloat(style.fontSize) === 0 || node.disabled) continue;
+    if (!(own || node.value) || !seen || ["range", "radio"].includes(node.type)) continue;
+    if (parseFloat(style.fontSize) === 0 || node.disabled) continue;
     const [a, b] = [light(channels(style.color)), light(behind(node))];
     const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     if (contrast < 4.5) found[`${node.tagName}.${node.className}: ${node.value ?? node.textContent}`] = contrast;
@@ -31,7 +32,9 @@ _CONTRASTS = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_can_be_read(visit, scheme):
+@pytest.mark.parametrize("tab", ["Text to image", "Inpainting"])
+def test_all_text_can_be_read(visit, scheme, tab):
+    visit.page.get_by_role("tab", name=tab).click()
     visit.page.emulate_media(color_scheme=scheme)
     visit.page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark")
     visit.page.wait_for_timeout(200)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy
 import pytest
 from PIL import Image
 
@@ -160,3 +161,90 @@ def test_folders_that_cannot_be_are_named(tmp_path):
     assert unknown.returncode == 2 and "nosuchuser" in unknown.stderr and unknown.stderr.count("\n") == 1
     nowhere = easel("serve", "--data-dir=/dev/null", "--port=70000")
     assert nowhere.returncode == 2 and "Traceback" not in nowhere.stderr
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A picture of the starter's kind with a bright square, and the mask of that square."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "masks").mkdir()
+    for name in ("one", "two [x]"):
+        picture = Image.new("RGB", (150, 130), (90, 150, 80))
+        picture.paste((250, 30, 30), (60, 50, 90, 80))
+        picture.save(tmp_path / "in" / f"{name}.png")
+        mask = Image.new("L", (150, 130))
+        mask.paste(255, (56, 46, 94, 84))
+        mask.save(tmp_path / "masks" / f"{name}.png")
+    return tmp_path / "in" / "one.png", tmp_path / "masks" / "one.png"
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return numpy.asarray(image.convert("RGB")).astype(int)
+
+
+def test_generate_changes_a_picture_under_its_mask(places, tmp_path, photo):
+    init, mask = photo
+    result = easel("generate", "--init", init, "--mask", mask, "--remove", "--seed", 1, "--mask-blur", 2, "-o", tmp_path / "out", *places)
+    assert result.returncode == 0, result.stderr
+    before, after = pixels(init), pixels(result.stdout.strip())
+    outside = numpy.ones((130, 150), bool)
+    outside[40:90, 50:100] = False
+    assert (before == after)[outside].all()
+    assert abs(after[50:80, 60:90] - [90, 150, 80]).mean() < 40, "the red square is gone"
+    parameters = json.loads(easel("generate", "--init", init, "--steps", 2, "--json", *places).stdout)["pictures"][0]
+    assert "img2img-images" in parameters["path"] and "Denoising strength: 0.75" in parameters["infotext"]
+    assert (parameters["width"], parameters["height"]) == (150, 130)
+
+
+def test_a_folder_of_pictures_keeps_its_names(places, tmp_path, photo):
+    arguments = [
+        "generate",
+        "grass",
+        "--init",
+        tmp_path / "in",
+        "--mask",
+        tmp_path / "masks",
+        "--steps",
+        1,
+        "-o",
+        tmp_path / "out",
+        *places,
+    ]
+    for names in (["one.png", "two [x].png"], ["one-1.png", "two [x]-1.png"]):
+        assert easel(*arguments).stdout.splitlines() == [str(tmp_path / "out" / name) for name in names]
+
+
+def test_a_picture_is_extended(places, tmp_path, photo):
+    result = easel("generate", "grass", "--init", photo[0], "--extend", "40,0,8,0", "--steps", 2, "-o", tmp_path / "out", *places)
+    before, after = pixels(photo[0]), pixels(result.stdout.strip())
+    assert after.shape == (130, 198, 3)
+    assert (after[:, 40 + 12 + 10 : 190 - 12 - 10] == before[:, 22:128]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--init", "nothing.png"], "no file nothing.png"),
+        (["--mask", "MASK"], "--init"),
+        ([], "say what to draw"),
+        (["--init", "PHOTO", "--mask", "EMPTY"], "it is empty"),
+        (["--init", "PHOTO", "--mask", "OTHER"], "another shape"),
+        (["--init", "BROKEN"], "broken.png: an SVG is a drawing"),
+        (["--init", "PHOTO", "--mask", "BROKEN"], "broken.png: an SVG"),
+        (["--init", "PHOTO", "--extend", "1,2"], "is not like 64,0,64,0"),
+        (["--init", "PHOTO", "--extend", "1,2,3,4", "--mask", "MASK"], "leave --mask out"),
+        (["--init", "PHOTO", "--denoising-strength", "2"], "Denoising strength"),
+        (["--init", "HOLLOW"], "no file in"),
+    ],
+)
+def test_pictures_that_cannot_be_changed_are_one_line_and_code_2(places, tmp_path, photo, arguments, says):
+    Image.new("L", (150, 130)).save(tmp_path / "empty.png")
+    Image.new("L", (150, 30), 255).save(tmp_path / "other.png")
+    (tmp_path / "broken.png").write_text("<svg/>")
+    (tmp_path / "hollow").mkdir()
+    known = {"PHOTO": photo[0], "MASK": photo[1], **{name.upper(): tmp_path / f"{name}.png" for name in ("empty", "other", "broken")}}
+    known["HOLLOW"] = tmp_path / "hollow"
+    result = easel("generate", *(known.get(argument, argument) for argument in arguments), *places)
+    assert result.returncode == 2 and result.stdout == ""
+    assert says in result.stderr.splitlines()[-1] and "Traceback" not in result.stderr

@@ -5,19 +5,20 @@ import pytest
 
 from modules.engine.studio import Studio
 from modules.recipe.fields import Recipe
-from tests.checkpoints import SD2, SMALL, write_checkpoint, write_open_clip
+from tests.checkpoints import INPAINTING, SD2, SMALL, write_checkpoint, write_open_clip
 
 V_MODEL = replace(SMALL, prediction="v")
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with small checkpoints: eps.safetensors and v.safetensors, and the same two of Stable Diffusion 2."""
+    """A folder with small checkpoints: eps.safetensors and v.safetensors, the same two of Stable Diffusion 2, and one for inpainting."""
     folder = tmp_path_factory.mktemp("models")
     write_checkpoint(folder / "eps.safetensors", SMALL, seed=1)
     write_checkpoint(folder / "v.safetensors", V_MODEL, seed=2, dtype="float16")
     write_open_clip(folder / "sd2-eps.safetensors", SD2, seed=3)
     write_open_clip(folder / "sd2-v.safetensors", replace(SD2, prediction="v"), seed=4, dtype="float16")
+    write_checkpoint(folder / "inpainting.safetensors", INPAINTING, seed=5)
     return folder
 
 

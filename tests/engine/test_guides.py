@@ -3,7 +3,7 @@ import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from torch import Tensor
 
-from modules.engine.guides import finite, guided, only_between, require_descent, twice, watched
+from modules.engine.guides import finite, guided, masked, only_between, require_descent, twice, watched
 from modules.engine.stop import CannotDraw
 
 SIGMAS = torch.tensor([4.0, 2.0, 1.0, 0.0])
@@ -65,3 +65,18 @@ def test_progress_is_where_sigma_stands() -> None:
     for sigma in (4.0, 2.0, 2.0, 1.5, 1.0, 3.0):  # the last after going up again
         assert torch.equal(denoise(X, torch.tensor(sigma)), X + 1)
     assert told == [(done, after) for done in (0, 1, 1, 2, 2, 2) for after in (False, True)]
+
+
+def test_outside_the_mask_the_known_is_seen_at_the_noise_of_the_moment_and_answered_as_it_is() -> None:
+    known, noise, mask = torch.full((1, 1, 2, 2), 5.0), torch.full((1, 1, 2, 2), 3.0), torch.tensor([[[[1.0, 0.0], [0.0, 0.5]]]])
+    seen: list[Tensor] = []
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        seen.append(x)
+        return x + 1
+
+    guide = masked(lambda sigma: mask, known, noise, first=SIGMAS[0])(denoise)
+    assert torch.equal(guide(X, SIGMAS[1]), torch.tensor([[[[1.0, 5.0], [5.0, (5.5 + 1 + 5) / 2]]]]))
+    assert torch.equal(seen[0], torch.tensor([[[[0.0, 11.0], [11.0, 5.5]]]]))
+    guide(X, SIGMAS[0])
+    assert torch.equal(seen[1], X)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from modules.engine.preview import fit, jpeg, sample
+from modules.engine.preview import fit, glimpse, jpeg, sample
 from modules.engine.progress import Reporter
 from modules.jobs.messages import Message
 from modules.recipe.fields import Recipe
@@ -27,7 +27,7 @@ def test_the_fit_finds_a_linear_autoencoder() -> None:
 @pytest.mark.parametrize(("width", "height", "shown"), [(64, 64, (64, 64)), (512, 256, (256, 128)), (72, 4096, (4, 256))])
 def test_a_preview_has_the_pictures_colours_and_proportions(width: int, height: int, shown: tuple[int, int]) -> None:
     latent = torch.ones(1, 4, height // 8, width // 8) * torch.tensor([1.0, -1.0, 0.0, 0.5])[None, :, None, None]
-    image = Image.open(io.BytesIO(jpeg(latent, MAP, width, height)))
+    image = Image.open(io.BytesIO(jpeg(glimpse(latent, MAP, (width, height)))))
     assert image.size == shown
     wanted = (decoded(latent)[0, :, 0, 0] + 1) * 127.5
     assert abs(numpy.asarray(image, dtype=float).mean((0, 1)) - wanted.numpy()).max() < 4
@@ -40,6 +40,6 @@ def test_previews_are_rare_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     messages: list[Message] = []
     reporter = Reporter(Recipe(width=64, height=64), messages.append)
     for _ in range(10):
-        reporter.preview(0, torch.zeros(1, 4, 8, 8), MAP)
+        reporter.preview(0, lambda: glimpse(torch.zeros(1, 4, 8, 8), MAP, (64, 64)))
         now[0] += 0.11
     assert len(messages) == 5

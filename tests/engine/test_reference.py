@@ -39,7 +39,10 @@ SCHEDULERS = {
 
 def pipeline(path: Path, architecture: Architecture) -> StableDiffusionPipeline:
     state = load_file(path)
-    unet, vae = UNet2DConditionModel(**unet_config(architecture.unet)), AutoencoderKL(**vae_config(SMALL.vae), scaling_factor=0.18215)
+    unet, vae = (
+        UNet2DConditionModel(**unet_config(architecture.unet), sample_size=64),
+        AutoencoderKL(**vae_config(SMALL.vae), scaling_factor=0.18215),
+    )
     unet.load_state_dict(convert_ldm_unet_checkpoint(dict(state), unet_config(architecture.unet)))
     vae.load_state_dict(convert_ldm_vae_checkpoint(dict(state), vae_config(SMALL.vae)))
     text = CLIPTextModel(CLIPTextConfig(**text_config(architecture.text)))

@@ -79,7 +79,7 @@ def test_whatever_goes_wrong_beside_the_engine_there_is_a_next_one(tmp_path):
     queue = Queue(Store(settings.state / "easel.sqlite3"))
     kept = []
 
-    def keep(picture):
+    def keep(picture, kind):
         kept.append(picture)
         if len(kept) == 1:
             raise RuntimeError("nobody foresaw this")

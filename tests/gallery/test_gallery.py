@@ -72,13 +72,13 @@ def test_leftovers_are_swept_but_not_young_ones(tmp_path):
 
 def test_the_gallery_keeps_a_picture_once_and_serves_it_by_id(store, tmp_path):
     gallery = Gallery(store, tmp_path / "outputs")
-    first = gallery.keep(picture())
-    assert gallery.keep(picture()) == first
-    second = gallery.keep(picture(index=1, seed=6))
+    first = gallery.keep(picture(), "txt2img")
+    assert gallery.keep(picture(), "txt2img") == first
+    second = gallery.keep(picture(index=1, seed=6), "txt2img")
     assert [entry.id for entry in gallery.latest(10)] == [second, first]
     assert [entry.id for entry in gallery.latest(10, before=second)] == [first]
     assert gallery.png(first) == PNG
-    assert gallery.entry(first).file == (today(tmp_path) / "00000-5.png").relative_to(tmp_path).as_posix()
+    assert gallery.entry(first).file == (today(tmp_path, "txt2img") / "00000-5.png").relative_to(tmp_path).as_posix()
     with pytest.raises(LookupError):
         gallery.png(99)
 
@@ -86,7 +86,7 @@ def test_the_gallery_keeps_a_picture_once_and_serves_it_by_id(store, tmp_path):
 def test_what_the_disk_refuses_stays_in_memory_and_can_be_saved_later(store, tmp_path):
     (tmp_path / "outputs").write_text("a file where the folder should be")
     gallery = Gallery(store, tmp_path / "outputs")
-    id = gallery.keep(picture())
+    id = gallery.keep(picture(), "txt2img")
     assert gallery.png(id) == PNG and gallery.unsaved() == 1
     assert gallery.entry(id).file is None and gallery.entry(id).problem
     (tmp_path / "outputs").unlink()
@@ -98,7 +98,7 @@ def test_links_and_pipes_in_a_pictures_place_are_not_followed(store, tmp_path):
     gallery = Gallery(store, tmp_path / "outputs")
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
-    id = gallery.keep(picture())
+    id = gallery.keep(picture(), "txt2img")
     path = tmp_path / "outputs" / gallery.entry(id).file
     path.unlink()
     path.symlink_to(secret)
@@ -118,7 +118,7 @@ def test_the_outputs_may_lie_on_another_disk_behind_a_link(store, tmp_path):
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "txt2img-images").symlink_to(tmp_path / "big disk")
     gallery = Gallery(store, tmp_path / "outputs")
-    assert gallery.png(gallery.keep(picture())) == PNG
+    assert gallery.png(gallery.keep(picture(), "txt2img")) == PNG
 
 
 def test_pictures_may_be_read_as_the_users_own_files(tmp_path):

@@ -15,8 +15,22 @@ def find(wanted):
     raise LookupError(f"{wanted!r} is not among the checkpoints")
 
 
+class Pictures:
+    """Pictures that are called by their size, masks whose darkest and lightest values stand behind it."""
+
+    def size_of(self, id):
+        if not id[:1].isdigit():
+            raise LookupError("the picture is not there any more: choose it again")
+        width, height = id.partition(" ")[0].split("x")
+        return int(width), int(height)
+
+    def mask_extremes(self, id):
+        darkest, lightest = id.partition(" ")[2].split("-")
+        return int(darkest), int(lightest)
+
+
 def resolved(**request):
-    return resolve(request, find, lambda model: "0123456789")
+    return resolve(request, find, lambda model: "0123456789", Pictures())
 
 
 def test_holes_take_the_checkpoints_defaults_then_the_tables():
@@ -165,3 +179,55 @@ def said(**values):
 )
 def test_the_text_says_what_was_chosen_if_it_has_a_say(values, wanted):
     assert said(**values) == wanted
+
+
+def test_a_picture_that_is_changed_keeps_its_size_unless_only_the_masked_part_is_drawn():
+    photo, mask = "4000x3001", "4000x3001 0-255"
+    assert (resolved(init_image=photo).width, resolved(init_image=photo).height) == (4000, 3001)
+    assert resolved(init_image=photo, width=133).width == 133
+    only_masked = resolved(init_image=photo, mask=mask, inpaint_area="Only masked")
+    assert (only_masked.width, only_masked.height) == (128, 128)
+    assert resolved(init_image=photo, inpaint_area="Only masked").width == 4000
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "says"),
+    [
+        ({"init_image": "gone"}, "init_image", "choose it again"),
+        ({"init_image": "5000x100"}, "width", "5000 is outside"),
+        ({"mask": "64x64 0-255"}, "init_image", "no picture under it"),
+        ({"init_image": "64x64", "mask": "gone"}, "mask", "choose it again"),
+        ({"init_image": "64x64", "mask": "64x64 0-0"}, "mask", "empty"),
+        ({"init_image": "64x64", "mask": "64x64 0-100"}, "mask", "empty"),
+        ({"init_image": "64x64", "mask": "64x64 255-255", "mask_mode": "Inpaint not masked"}, "mask", "empty"),
+        ({"init_image": "64x64", "mask": "64x80 0-255"}, "mask", "another shape"),
+        ({"init_image": "64x64", "denoising_strength": 1.01}, "denoising_strength", "outside"),
+        ({"init_image": "64x64", "masked_content": "orignal"}, "masked_content", "did you mean 'original'"),
+        ({"init_image": "6" * 65}, "init_image", "characters"),
+    ],
+)
+def test_pictures_and_masks_that_cannot_be_used_are_refused(request_, field, says):
+    with pytest.raises(BadField, match=says) as refused:
+        resolved(**request_)
+    assert refused.value.field == field and "\n" not in str(refused.value)
+
+
+def test_a_mask_may_have_another_size_of_the_same_shape_and_a_soft_one_may_be_dark():
+    resolved(init_image="1000x667", mask="512x341 0-255")
+    resolved(init_image="64x64", mask="64x64 0-100", mask_edge="Soft")
+
+
+def test_the_parameters_say_how_a_picture_was_changed():
+    def keys(**values):
+        line = write(Recipe(seed=1, **values), 1).splitlines()[-1]
+        return [pair.partition(":")[0] for pair in line.split(", ")]
+
+    new, changed = keys(), keys(init_image="a")
+    assert [key for key in changed if key not in new] == ["Denoising strength"]
+    masked = keys(init_image="a", mask="b")
+    assert [key for key in masked if key not in changed] == ["Mask blur"]
+    about = {"mask_mode": "Inpaint not masked", "inpaint_area": "Only masked", "masked_content": "fill", "mask_edge": "Soft"}
+    assert set(keys(init_image="a", mask="b", **about)) - set(masked) == {
+        *("Mask mode", "Inpaint area", "Masked area padding", "Masked content", "Mask edge")
+    }
+    assert keys(**about) == new

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from modules.model_manager.library import Checkpoint
 from modules.ui.page import own_values
-from modules.ui.text_to_image import folded_title
+from modules.ui.workspace import folded_title
 
 
 def checkpoint(name, native_size, **defaults):

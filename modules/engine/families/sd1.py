@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
@@ -47,24 +48,39 @@ class StableDiffusion1:
         """The conditioning of a prompt: (1, 77 x chunks, width)."""
         return text.encode(self.text, chunks, clip_skip, self.architecture.text.padding)
 
-    def denoiser(self, conditionings: Sequence[Tensor], levels: SigmaTable) -> Denoise:
+    def shown(self, image: Tensor, hole: Tensor) -> Tensor | None:
+        """What an inpainting network is shown: (1, 1 + C, H, W), a mask and a latent; None for another network.
+
+        `image` (1, 3, height, width) is the picture with 0 in the hole, `hole` (1, 1, height, width) is 1 there. A new picture is all hole.
+        """
+        if not self.architecture.inpaints:
+            return None
+        cells = F.max_pool2d(hole, self.architecture.vae.factor).to(self.unet.device)
+        return torch.cat([cells, self.to_latent(image)], dim=1)
+
+    def denoiser(self, conditionings: Sequence[Tensor], levels: SigmaTable, shown: Tensor | None = None) -> Denoise:
         """A denoise of one picture that answers for each conditioning in turn: (1, C, H, W) -> (len(conditionings), C, H, W), float32.
 
-        Conditionings of one length go through the network together. `levels` says which training step a sigma is.
+        Conditionings of one length go through the network together. `levels` says which training step a sigma is, `shown` is what an
+        inpainting network sees besides.
         """
-        if self.architecture.unet.in_channels != self.architecture.unet.out_channels:
-            raise CannotDraw("this is an inpainting checkpoint, which is not drawn with yet: choose another")
         together = len({conditioning.shape[1] for conditioning in conditionings}) == 1
         batches = [torch.cat(list(conditionings))] if together else list(conditionings)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             t = levels.told(sigma).float().to(x.device)
-            scaled = (x / (sigma**2 + 1).sqrt()).to(self.unet.dtype)
+            scaled = x / (sigma**2 + 1).sqrt()
+            scaled = (scaled if shown is None else torch.cat([scaled, shown], dim=1)).to(self.unet.dtype)
             outputs = [self.unet(scaled.repeat(len(batch), 1, 1, 1), t, batch).sample for batch in batches]
             keep, take = self._preconditioning(sigma)
             return keep * x.repeat(len(conditionings), 1, 1, 1) + take * torch.cat(outputs).float()
 
         return denoise
+
+    def to_latent(self, image: Tensor) -> Tensor:
+        """The latent (B, C, H, W) of a picture (B, 3, height, width) in -1 to 1, in float32: the middle of what the encoder allows."""
+        encoded = self.vae.encode(image.to(self.vae.device, self.vae.dtype)).latent_dist.mode()
+        return encoded.float() * self.architecture.scale_factor
 
     def to_image(self, latent: Tensor) -> Tensor:
         """The picture of a latent (B, C, H, W): (B, 3, height, width) in float32, -1 to 1 and a little beyond."""
