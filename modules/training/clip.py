@@ -1,6 +1,6 @@
 """The starter's text encoder, trained against an image encoder on pairs of scene and caption (CLIP, Radford et al. 2021).
 
-The image encoder is kept beside it: it judges the denoiser's pictures (evaluate.py) and ships with nothing.
+The image encoder serves this training only.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,12 +1,13 @@
 """Pictures of scenes, as the networks are trained on them."""
 
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from modules.training.backgrounds import BACKGROUNDS
-from modules.training.classes import THINGS
+from modules.training.classes import THINGS, Thing
 from modules.training.scenes import SIDE, Scene
 from modules.training.sprites import Icons, backdrop, fetch, paste, recoloured
 
@@ -25,13 +26,21 @@ def _sprite(folder: Path, style: str, icon: str, size: int, colour: str = "") ->
     return recoloured(pixels, colour) if colour else pixels
 
 
-def draw(scene: Scene, folder: Path) -> np.ndarray:
-    """The scene's picture, (side, side, 3) uint8."""
+def sprite(thing: Thing, colour: str, size: int, folder: Path) -> np.ndarray:
+    """A thing in one of its colours, premultiplied RGBA, (size, size, 4) uint8."""
+    return _sprite(folder, "flat", thing.icon, size, colour if colour != thing.colour else "")
+
+
+def draw(scene: Scene, folder: Path, things: Sequence[Thing] = THINGS) -> np.ndarray:
+    """The scene's picture, (side, side, 3) uint8. `things` are what the scene's numbers mean."""
+    return compose(scene, (sprite(things[placed.thing], placed.colour, placed.size, folder) for placed in scene.things))
+
+
+def compose(scene: Scene, sprites: Iterable[np.ndarray]) -> np.ndarray:
+    """The scene's picture with these premultiplied sprites for its things, (side, side, 3) uint8."""
     picture = backdrop(BACKGROUNDS[scene.background].drawings[scene.drawing], scene.side).copy()
-    for placed in scene.things:
-        thing = THINGS[placed.thing]
-        colour = placed.colour if placed.colour != thing.colour else ""
-        paste(picture, _sprite(folder, "flat", thing.icon, placed.size, colour), placed.left, placed.top)
+    for placed, pixels in zip(scene.things, sprites, strict=True):
+        paste(picture, pixels, placed.left, placed.top)
     return _styled(picture, scene.style)
 
 

@@ -4,24 +4,24 @@ Corners lie on the autoencoder's 8-pixel grid, so that the same thing is the sam
 combination of things, colours and background is held out: no stage shows it, and what was learnt is judged by these alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
 
 from modules.training.backgrounds import BACKGROUNDS
-from modules.training.classes import COLOURS, THINGS
+from modules.training.classes import COLOURS, THINGS, Thing
 
 SIDE = 128
 GRID = 8
 HELD_OUT = 10
-RECOLOURED = tuple(number for number, thing in enumerate(THINGS) if thing.colour)
 NAMES = tuple(COLOURS)
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A thing in a scene: an index of THINGS, its colour ("" for things of one colour), and its square in pixels."""
+    """A thing in a scene: an index of THINGS (or what is used instead), its colour ("" for things of one), and its square in pixels."""
 
     thing: int
     colour: str
@@ -33,6 +33,11 @@ class Placed:
     def box(self) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) in pixels."""
         return self.left, self.top, self.left + self.size, self.top + self.size
+
+
+def side_of(middle: float) -> str:
+    """left, middle or right for a part of the picture's width."""
+    return "left" if middle < 0.4 else "right" if middle > 0.6 else "middle"
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,7 @@ class Scene:
 
     def where(self, placed: Placed) -> str:
         """left, middle or right."""
-        middle = (placed.left + placed.size / 2) / self.side
-        return "left" if middle < 0.4 else "right" if middle > 0.6 else "middle"
+        return side_of((placed.left + placed.size / 2) / self.side)
 
     @property
     def meaning(self) -> int:
@@ -83,8 +87,8 @@ WIDE = Stage(two=0.42, small=0.12, same=0.04, styled=0.05, recoloured=0.3)
 LARGE = Stage(two=0.42, small=0.08, same=0.04, styled=0.05, recoloured=0.3, sides=(256, 256, 192))
 
 
-def draw_scene(rng: np.random.Generator, stage: Stage) -> Scene:
-    """A random scene of a stage, held-out ones included."""
+def draw_scene(rng: np.random.Generator, stage: Stage, things: Sequence[Thing] = THINGS) -> Scene:
+    """A random scene of a stage with any of `things`, held-out ones included."""
     background = int(rng.integers(len(BACKGROUNDS)))
     place = BACKGROUNDS[background]
     drawing = int(rng.integers(len(place.drawings)))
@@ -93,21 +97,23 @@ def draw_scene(rng: np.random.Generator, stage: Stage) -> Scene:
     kind = rng.random()
     if kind < stage.two + stage.same:
         squares = _two(rng, side, place.ground, equal=kind >= stage.two)
-        first = _thing(rng, stage)
-        second = first if kind >= stage.two else _other(rng, stage, first)
+        first = _thing(rng, stage, things)
+        second = first if kind >= stage.two else _other(rng, stage, first, things)
         looks = (first, second)
     else:
         squares = (_small(rng, side, place.ground) if kind < stage.two + stage.same + stage.small else _large(rng, side, place.ground),)
-        looks = (_thing(rng, stage),)
-    things = tuple(Placed(*look, *square) for look, square in zip(looks, squares, strict=True))
-    return Scene(things, background, drawing, style, side)
+        looks = (_thing(rng, stage, things),)
+    placed = tuple(Placed(*look, *square) for look, square in zip(looks, squares, strict=True))
+    return Scene(placed, background, drawing, style, side)
 
 
-def scenes(rng: np.random.Generator, stage: Stage, count: int, held_out: bool = False) -> list[Scene]:
+def scenes(
+    rng: np.random.Generator, stage: Stage, count: int, held_out: bool = False, things: Sequence[Thing] = THINGS
+) -> list[Scene]:
     """`count` random scenes, none of them held out, or all of them."""
     found: list[Scene] = []
     while len(found) < count:
-        scene = draw_scene(rng, stage)
+        scene = draw_scene(rng, stage, things)
         if scene.held_out == held_out:
             found.append(scene)
     return found
@@ -125,22 +131,23 @@ def sibling(rng: np.random.Generator, scene: Scene) -> Scene:
     if kind <= 1 and old.colour:
         new = replace(old, colour=NAMES[rng.integers(len(NAMES))])
     elif kind == 2:
-        new = replace(old, **dict(zip(("thing", "colour"), _thing(rng, WIDE), strict=True)))
+        new = replace(old, **dict(zip(("thing", "colour"), _thing(rng, WIDE, THINGS), strict=True)))
     else:
         background = int(rng.integers(len(BACKGROUNDS)))
         return replace(scene, background=background, drawing=int(rng.integers(len(BACKGROUNDS[background].drawings))))
     return replace(scene, things=tuple(new if number == chosen else thing for number, thing in enumerate(scene.things)))
 
 
-def _thing(rng: np.random.Generator, stage: Stage) -> tuple[int, str]:
+def _thing(rng: np.random.Generator, stage: Stage, things: Sequence[Thing]) -> tuple[int, str]:
     if rng.random() < stage.recoloured:
-        return RECOLOURED[rng.integers(len(RECOLOURED))], NAMES[rng.integers(len(NAMES))]
-    thing = int(rng.integers(len(THINGS)))
-    return thing, THINGS[thing].colour
+        several = [number for number, thing in enumerate(things) if thing.colour]
+        return several[rng.integers(len(several))], NAMES[rng.integers(len(NAMES))]
+    thing = int(rng.integers(len(things)))
+    return thing, things[thing].colour
 
 
-def _other(rng: np.random.Generator, stage: Stage, first: tuple[int, str]) -> tuple[int, str]:
-    while (second := _thing(rng, stage))[0] == first[0]:
+def _other(rng: np.random.Generator, stage: Stage, first: tuple[int, str], things: Sequence[Thing]) -> tuple[int, str]:
+    while (second := _thing(rng, stage, things))[0] == first[0]:
         pass
     return second
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from modules.training.loop import Budget
 from modules.training.sources import Emoji
 
-MINUTES = {"autoencoder": 36.0, "clip": 18.0, "denoiser": 176.0}
+MINUTES = {"autoencoder": 36.0, "clip": 18.0, "denoiser": 176.0, "evaluate": 7.0}
 
 
 def run(name: str, folder: Path, minutes: float | None, output: Path) -> bool:
@@ -17,10 +17,9 @@ def run(name: str, folder: Path, minutes: float | None, output: Path) -> bool:
 
         export(source, folder, output)
         return True
+    budget = Budget((minutes or MINUTES[name]) * 60, "seconds")
     if name == "evaluate":
         from modules.training.evaluate import evaluate
 
-        print(evaluate(source, folder, output.with_suffix(".png")))
-        return True
-    budget = Budget((minutes or MINUTES[name]) * 60, "seconds")
+        return evaluate(source.icons, folder, output, budget)
     return import_module(f"modules.training.{name}").run(source, folder, budget)
