@@ -1,22 +1,53 @@
-"""`train`: make the starter checkpoint again, one step after the other."""
+"""`train`: make a checkpoint like the starter from nothing, one step after the other."""
 
 import argparse
+import math
 from pathlib import Path
 
 from modules.commands.options import fail
 from modules.settings import PROGRAM
+from modules.training.presets import PRESETS
 
 STEPS = ("autoencoder", "clip", "denoiser", "export", "evaluate")
-STARTER = PROGRAM / "models" / "Stable-diffusion" / "starter.safetensors"
+OUTPUT = PROGRAM / "models" / "Stable-diffusion" / "my-starter.safetensors"
+TRAINING = PROGRAM / "training"
+PREDICTIONS = {"v": "v", "eps": "epsilon"}
+
+ABOUT = """\
+the steps, in this order (all: the five that are not indented):
+  autoencoder   pictures to small latents and back
+  clip          a text encoder, trained against an image encoder
+  denoiser      the U-Net, on latents and captions that are encoded once
+    inpainting  the denoiser again, which is also told what to leave as it is
+  export        what was trained as a checkpoint to draw with: --output, and beside it the inpainting one if there is one
+  evaluate      figures of how well it draws, and a sheet of pictures
+
+Stopped or killed, the same command goes on where the last state was kept: every two minutes, in FOLDER/STEP.pt. FOLDER/STEP.png
+shows how far it is, FOLDER/STEP.csv how the loss fell.
+
+With a GPU it trains there. Several GPUs, or machines that share FOLDER: accelerate launch app.py train all
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("train", help="train, export and judge the starter model", allow_abbrev=False)
-    parser.add_argument("step", choices=(*STEPS, "all"), help="which step; each goes on where it was stopped")
-    parser.add_argument("--minutes", type=float, help="how long the step trains in all (default: what the starter had)")
-    parser.add_argument("--folder", type=Path, default=PROGRAM / "training", help="where the working state lies (default: training)")
-    parser.add_argument("--output", type=Path, default=STARTER, help=f"the file that export writes (default: {STARTER})")
-    parser.add_argument("--threads", type=int, default=2, help="processor threads to use (default: 2)")
+    parser = subparsers.add_parser(
+        "train",
+        help="train a model like the starter",
+        epilog=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("step", choices=(*STEPS, "inpainting", "all"), metavar="STEP", help="which one: see below")
+    about = "how long and on what: starter is the recipe of the shipped model (4 hours), quick takes 15 minutes and knows 16 things"
+    parser.add_argument("--preset", choices=PRESETS, default="starter", help=f"{about} (default: starter)")
+    parser.add_argument("--minutes", type=_minutes, metavar="M", help="how long each step trains in all (default: the preset's)")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the working state lies (default: training/PRESET)")
+    parser.add_argument("--output", type=Path, metavar="FILE", default=OUTPUT, help=f"what export writes (default: {OUTPUT})")
+    parser.add_argument("--threads", type=_threads, metavar="N", default=2, help="processor threads to use (default: 2)")
+    kinds = "what keeps latents in bounds: a KL divergence or a codebook (default: kl; only kl can be drawn with)"
+    parser.add_argument("--regulariser", choices=("kl", "vq"), help=f"autoencoder: {kinds}")
+    parser.add_argument("--f", type=int, choices=(1, 2, 4, 8, 16, 32), help="autoencoder: pixels a latent is wide and high (default: 8)")
+    parser.add_argument("--prediction", choices=PREDICTIONS, help="denoiser: predict v, or eps, the noise (default: v)")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -25,17 +56,34 @@ def main(args: argparse.Namespace) -> int:
     from modules.training import steps
 
     torch.set_num_threads(args.threads)
+    plan = steps.Plan(
+        preset=PRESETS[args.preset],
+        folder=args.folder or TRAINING / args.preset,
+        output=args.output,
+        minutes=args.minutes,
+        regulariser=args.regulariser,
+        f=args.f,
+        prediction=args.prediction and PREDICTIONS[args.prediction],
+    )
     for name in STEPS if args.step == "all" else (args.step,):
         try:
-            finished = steps.run(name, args.folder, args.minutes, args.output)
-        except (FileNotFoundError, RuntimeError) as error:
-            return fail(str(error), 1)
+            finished = steps.run(name, plan)
+        except (OSError, RuntimeError) as error:
+            return fail(" ".join(str(error).split()), 1)
         if not finished:
             return fail(f"{name} was stopped; the same command goes on from here", 130)
     return 0
 
 
-if __name__ == "__main__":
-    top = argparse.ArgumentParser()
-    add_parser(top.add_subparsers(required=True))
-    raise SystemExit(main(top.parse_args()))
+def _minutes(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def _threads(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number

@@ -40,10 +40,11 @@ class NumberFormat:
         return getattr(torch, self.name)
 
 
-def choose(wanted: str, device: torch.device, shape: UNetShape, side: int, cache: Path) -> NumberFormat:
+def choose(wanted: str, device: torch.device, shape: UNetShape, side: int, cache: Path, worth: float = WORTH) -> NumberFormat:
     """The format for a denoiser of this shape on latents `side` cells wide; `wanted` other than "auto" decides.
 
-    Measured times are kept in the JSON file `cache`, by CPU, torch and network.
+    A coarser format has to be `worth` times as fast as float32. Measured times are kept in the JSON file `cache`, by CPU, torch and
+    network.
     """
     if wanted != "auto":
         return NumberFormat(wanted, f"{wanted}: asked for with --precision")
@@ -56,14 +57,14 @@ def choose(wanted: str, device: torch.device, shape: UNetShape, side: int, cache
     if key not in known:
         known[key] = measure(shape, side)
         _write(cache, known)
-    return _fastest(known[key])
+    return _fastest(known[key], worth)
 
 
-def _fastest(seconds: Seconds) -> NumberFormat:
+def _fastest(seconds: Seconds, worth: float) -> NumberFormat:
     if "bfloat16" not in seconds:
         return NumberFormat("float32", "float32: this CPU computes bfloat16 far slower, for it has no instructions for it")
     gain = seconds["float32"] / seconds["bfloat16"]
-    if gain >= WORTH:
+    if gain >= worth:
         return NumberFormat("bfloat16", f"bfloat16: measured {gain:.1f} times as fast as float32 on this CPU for this network")
     return NumberFormat("float32", f"float32: bfloat16 measured only {gain:.1f} times as fast on this CPU for this network")
 

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from modules.training.data import to_signed
-from modules.training.loop import Budget, Trainer, apply_rate, generators, learning_rate, train
+from modules.training.hardware import accelerator
+from modules.training.loop import Budget, Report, Trainer, apply_rate, descend, generators, learning_rate, sheet, train
 from modules.training.sources import Source
 from modules.training.vocabulary import END, LENGTH, Vocabulary, padded, tokens
 
@@ -21,6 +22,7 @@ WIDTH, LAYERS = 192, 3
 BATCH = 128
 PEAK_RATE = 1e-3
 MOST_FOREIGN = 8
+SHOWN = 24  # scenes of the sample picture, half of them differing from another in one thing
 
 
 def text_config(rows: int, width: int = WIDTH, layers: int = LAYERS) -> CLIPTextConfig:
@@ -60,8 +62,9 @@ class TextEncoder(nn.Module):
         return encoder
 
     def forward(self, ids: Tensor) -> Tensor:
-        """CLIP ids (N, 77) -> last hidden states (N, 77, width)."""
-        return self.clip(input_ids=torch.from_numpy(self.known.rows(ids.numpy()))).last_hidden_state
+        """CLIP ids (N, 77), on the CPU -> last hidden states (N, 77, width)."""
+        rows = torch.from_numpy(self.known.rows(ids.numpy()))
+        return self.clip(input_ids=rows.to(self.vocabulary.device)).last_hidden_state
 
 
 class ImageEncoder(nn.Module):
@@ -79,7 +82,7 @@ class ImageEncoder(nn.Module):
         self.head = nn.Linear(before * 16, width)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.head(self.body(pictures))
+        return self.head(self.body(pictures.to(self.head.weight.device)))
 
 
 class Pair(nn.Module):
@@ -123,7 +126,7 @@ def batch_of(source: Source, rng: np.random.Generator, count: int) -> tuple[Tens
 
 def trainer(source: Source, seed: int = 2, width: int = WIDTH, layers: int = LAYERS, batch: int = BATCH) -> Trainer:
     torch.manual_seed(seed)
-    network = Pair(TextEncoder(source.vocabulary, width, layers), width)
+    network = Pair(TextEncoder(source.vocabulary, width, layers), width).to(accelerator().device)
     optimiser = torch.optim.AdamW(network.parameters(), PEAK_RATE, (0.9, 0.98), weight_decay=1e-2, fused=True)
 
     def step(number: int, fraction: float) -> dict[str, float]:
@@ -131,20 +134,25 @@ def trainer(source: Source, seed: int = 2, width: int = WIDTH, layers: int = LAY
         pictures, ids, labels = batch_of(source, rng, batch)
         pictures = pictures + 0.1 * torch.rand(batch, 1, 1, 1, generator=noise) * torch.randn(pictures.shape, generator=noise)
         rate = apply_rate(optimiser, PEAK_RATE, learning_rate(fraction, number, 50, 0.4))
-        with torch.autocast("cpu", torch.bfloat16):
+        with accelerator().autocast():
             text, image = network.of_text(ids), network.of_picture(pictures)
+        labels = labels.to(text.device)
         total = contrast(text.float(), image.float(), network.log_scale.exp(), labels)
-        total.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
+        descend(total, network, optimiser)
         with torch.no_grad():
             network.log_scale.clamp_(max=np.log(100))
         right = (labels[(text @ image.T).argmax(dim=1)] == labels).float().mean()
         return {"loss": float(total.detach()), "retrieved": float(right), "rate": rate}
 
-    return Trainer("clip", {"network": network}, optimiser, step, None, batch)
+    @torch.no_grad()
+    def picture() -> np.ndarray:
+        """Scenes, and below each what its caption finds among them."""
+        pictures, ids, _ = batch_of(source, generators(seed + 1, 0)[0], SHOWN)
+        found = (network.of_text(ids) @ network.of_picture(pictures).T).argmax(dim=1).cpu()
+        return sheet(torch.cat([pictures, pictures[found]]).unflatten(0, (2, -1, 8)).transpose(0, 1).flatten(0, 2), 8)
+
+    return Trainer("clip", {"network": network}, optimiser, step, picture, batch)
 
 
-def run(source: Source, folder: Path, budget: Budget) -> bool:
-    return train(trainer(source), budget, folder)
+def run(source: Source, folder: Path, budget: Budget, report: Report | None = None) -> bool:
+    return train(trainer(source), budget, folder, report=report)

@@ -26,7 +26,9 @@ from modules.recipe.fields import BadField
 from modules.training import autoencoder, judge
 from modules.training.agreement import Agreement, Asked, Share, matched, tally
 from modules.training.data import draw, to_signed
+from modules.training.files import needed
 from modules.training.grammar import caption
+from modules.training.hardware import accelerator
 from modules.training.judge import Judge, Studies, look, read, reconstructed
 from modules.training.loop import Budget, sheet
 from modules.training.measures import frechet, psnr, ssim
@@ -79,14 +81,11 @@ class Report:
     rejected: dict[str, Share]
 
 
-def stage_of(side: int) -> Stage:
-    return WIDE if side == SIDE else replace(LARGE, sides=(side,))
-
-
-def ask(side: int, count: int, seed: int = SEED) -> list[Asked]:
-    """Held-out scenes of this side with captions in varied words."""
+def ask(side: int, count: int, seed: int = SEED, stage: Stage = WIDE) -> list[Asked]:
+    """Held-out scenes of this side with captions in varied words; those of the native size are of the `stage`."""
     rng = np.random.default_rng((seed, side))
-    return [Asked(scene, caption(rng, scene)) for scene in scenes(rng, stage_of(side), count, held_out=True)]
+    chosen = stage if side == SIDE else replace(LARGE, sides=(side,))
+    return [Asked(scene, caption(rng, scene)) for scene in scenes(rng, chosen, count, held_out=True)]
 
 
 def drawn(checkpoint: Path, asked: Sequence[Asked], side: int, state: Path) -> Tensor:
@@ -122,19 +121,17 @@ def given_back(vae: AutoencoderKL, pictures: np.ndarray, batch: int = 16) -> Ten
     return torch.cat([reconstructed(vae, pictures[start : start + batch]) for start in range(0, len(pictures), batch)])
 
 
-def table(network: Judge, studies: Studies, pictures: Tensor, asked: Sequence[Asked]) -> Table:
+def table(network: Judge, studies: Studies, pictures: Tensor, asked: Sequence[Asked], stage: Stage) -> Table:
     """The figures of what was drawn for `asked`, pictures (N, 3, side, side), beside those of the scenes themselves."""
     side, real = pictures.shape[-1], rendered(studies, [each.scene for each in asked])
-    others = rendered(studies, [each.scene for each in ask(side, len(asked), SEED + 1)])
+    others = rendered(studies, [each.scene for each in ask(side, len(asked), SEED + 1, stage)])
     crowd = look(network, torch.from_numpy(to_signed(others))).features.numpy()
 
     def column(shown: Tensor) -> Column:
         maps = look(network, shown)
         return Column(tally(read(maps), asked), frechet(maps.features.numpy(), crowd))
 
-    return Table(
-        side, len(asked), column(pictures), column(given_back(studies.vae, real)), column(torch.from_numpy(to_signed(real)))
-    )
+    return Table(side, len(asked), column(pictures), column(given_back(studies.vae, real)), column(torch.from_numpy(to_signed(real))))
 
 
 def rejected(network: Judge, studies: Studies, count: int = SPOILT) -> dict[str, Share]:
@@ -213,31 +210,30 @@ def write_all(files: Mapping[Path, bytes]) -> None:
             part.unlink(missing_ok=True)
 
 
-def load_autoencoder(folder: Path) -> AutoencoderKL:
-    """The autoencoder trained below `folder`, of whatever width. Raises FileNotFoundError naming the step that is missing."""
-    if not (folder / "autoencoder.pt").exists():
-        raise FileNotFoundError(f"{folder / 'autoencoder.pt'} is missing: run `train autoencoder` first")
-    weights = torch.load(folder / "autoencoder.pt", weights_only=True)["networks"]["network"]
-    firsts = [name for name in weights if name.startswith("encoder.down_blocks.") and name.endswith("resnets.0.conv1.bias")]
-    network = autoencoder.build(tuple(len(weights[name]) for name in firsts))
-    network.load_state_dict(weights)
-    return network.eval()
-
-
-def evaluate(icons: Path, folder: Path, checkpoint: Path, budget: Budget, counts: Mapping[int, int] = COUNTS) -> bool:
+def evaluate(
+    icons: Path,
+    folder: Path,
+    checkpoint: Path,
+    budget: Budget,
+    counts: Mapping[int, int] = COUNTS,
+    stage: Stage = WIDE,
+    told: Told | None = None,
+) -> bool:
     """Train the judge as long as `budget` says, draw, judge and write; False if the judge was stopped before.
 
     Raises FileNotFoundError naming the step that is missing.
     """
     if not checkpoint.exists():
         raise FileNotFoundError(f"{checkpoint} is missing: run `train export` first")
-    studies = Studies(icons, vae=load_autoencoder(folder))
-    if not judge.run(studies, folder, budget):
+    studies = Studies(icons, vae=autoencoder.load_stage(needed(folder, "autoencoder")))
+    if not judge.run(studies, folder, budget, told):
         return False
+    if not accelerator().is_main_process:
+        return True
     network = judge.load(folder)
-    asked = {side: ask(side, count) for side, count in counts.items()}
+    asked = {side: ask(side, count, stage=stage) for side, count in counts.items()}
     pictures = {side: drawn(checkpoint, asked[side], side, folder) for side in counts}
-    tables = tuple(table(network, studies, pictures[side], asked[side]) for side in counts)
+    tables = tuple(table(network, studies, pictures[side], asked[side], stage) for side in counts)
     real = rendered(studies, scenes(np.random.default_rng(SEED + 3), WIDE, PAIRS, held_out=True))
     one, other = torch.from_numpy(to_signed(real)), given_back(studies.vae, real)
     report = Report(tables, psnr(one, other), ssim(one, other), rejected(network, studies))

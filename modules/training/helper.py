@@ -17,6 +17,7 @@ from diffusers import UNet2DConditionModel
 from modules.training.loop import Trainer
 
 if TYPE_CHECKING:
+    from modules.training.denoiser import Course
     from modules.training.latents import Cache
 
 SEED = 1_000_003
@@ -25,8 +26,7 @@ SEED = 1_000_003
 def _descend(
     network: UNet2DConditionModel,
     kept: "Cache",
-    batch: int,
-    begins: float,
+    course: "Course",
     spent: "Synchronized[float]",
     steps: "Synchronized[int]",
 ) -> None:
@@ -38,7 +38,7 @@ def _descend(
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    _, update = updater(network, kept, SEED, batch, begins)
+    _, update = updater(network, kept, SEED, course)
     started = steps.value
     parent = parent_process()
     while spent.value < 1 and parent is not None and parent.is_alive():
@@ -47,7 +47,7 @@ def _descend(
 
 
 @contextmanager
-def helped(training: Trainer, kept: "Cache", begins: float = 0.0) -> Iterator[None]:
+def helped(training: Trainer, kept: "Cache", course: "Course") -> Iterator[None]:
     """While inside, a helper trains `training`'s network too. Its steps are logged as `helper`; it ends with the block."""
     spawn = torch.multiprocessing.get_context("spawn")
     spent, steps = spawn.Value("d", 0.0), spawn.Value("q", training.done)
@@ -59,7 +59,7 @@ def helped(training: Trainer, kept: "Cache", begins: float = 0.0) -> Iterator[No
         return own(number, fraction) | {"helper": float(steps.value)}
 
     training.step = step
-    process = spawn.Process(target=_descend, args=(network, kept, training.batch, begins, spent, steps), daemon=True)
+    process = spawn.Process(target=_descend, args=(network, kept, course, spent, steps), daemon=True)
     process.start()
     try:
         yield

@@ -19,7 +19,8 @@ from modules.training.backgrounds import BACKGROUNDS
 from modules.training.classes import THINGS, Thing
 from modules.training.data import compose, sprite, to_signed
 from modules.training.grammar import STYLES
-from modules.training.loop import Budget, Trainer, apply_rate, generators, learning_rate, sheet, train
+from modules.training.hardware import accelerator, average_gradients
+from modules.training.loop import Budget, Report, Trainer, apply_rate, generators, learning_rate, sheet, train
 from modules.training.negatives import SPOILERS, spoil, spoil_latents
 from modules.training.scenes import LARGE, NAMES, WIDE, Scene, Stage, scenes
 
@@ -214,7 +215,7 @@ def reconstructed(vae: AutoencoderKL, pictures: np.ndarray, change: Callable[[Te
     """Pictures (N, H, W, 3) uint8 as the autoencoder gives them back, (N, 3, H, W); `change` may edit the latents (N, C, h, w)."""
     latents, _ = autoencoder.encode(vae, pictures)
     change(latents)
-    with torch.autocast("cpu", torch.bfloat16):
+    with accelerator().autocast():
         return vae.decode(latents).sample.float().clamp(-1, 1)
 
 
@@ -292,10 +293,11 @@ def trainer(studies: Studies, seed: int = 6, channels: Sequence[int] = CHANNELS,
         pictures, wanted = studies.batch(rng, stage, batch // 4 if larger else batch)
         rate = apply_rate(optimiser, PEAK_RATE, learning_rate(fraction, number, WARM_UP, DECAY_FROM))
         network.train()
-        with torch.autocast("cpu", torch.bfloat16):
+        with accelerator().autocast():
             maps = network(roughened(pictures, noise).contiguous(memory_format=torch.channels_last))
         total, values = loss(maps, wanted)
         total.backward()
+        average_gradients(network)
         optimiser.step()
         optimiser.zero_grad()
         return values | {"rate": rate}
@@ -316,5 +318,5 @@ def load(folder: Path, things: Sequence[Thing] = THINGS) -> Judge:
     return judge.eval()
 
 
-def run(studies: Studies, folder: Path, budget: Budget) -> bool:
-    return train(trainer(studies), budget, folder)
+def run(studies: Studies, folder: Path, budget: Budget, report: Report | None = None) -> bool:
+    return train(trainer(studies), budget, folder, report=report)

@@ -5,10 +5,11 @@ run, and no generator state has to be kept.
 """
 
 import csv
-import os
+import io
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
+
+from modules.training.files import Unusable, load, load_networks, save, whole
+from modules.training.hardware import accelerator, agree, average_gradients
+
+REPORTED_EVERY = 5.0  # seconds
+Report = Callable[[float, float, Mapping[str, float], Path | None], None]
+"""Told while a step works: the fraction that is done, about how many seconds are left, the figures of now by their names in
+the log ({} while there are none), and the file of a new sample picture where there is one."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,10 @@ class Budget:
 
 @dataclass
 class Trainer:
-    """One network in training. `step(step, fraction)` does one update and returns what to log."""
+    """One network in training. `step(step, fraction)` does one update and returns what to log.
+
+    `about` is what weights do not tell and a run cannot change half-way ("prediction": "v").
+    """
 
     name: str
     networks: dict[str, nn.Module]
@@ -42,6 +53,7 @@ class Trainer:
     step: Callable[[int, float], dict[str, float]]
     picture: Callable[[], np.ndarray] | None = None  # what to look at, (H, W, 3) uint8
     batch: int = 1
+    about: Mapping[str, str] = field(default_factory=dict)
     done: int = 0
     seconds: float = 0.0
     _stop: bool = field(default=False, repr=False)
@@ -50,48 +62,45 @@ class Trainer:
         return {
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "optimiser": self.optimiser.state_dict(),
+            "about": dict(self.about),
             "done": self.done,
             "seconds": self.seconds,
         }
 
     def restore(self, path: Path) -> bool:
-        """Go on from the checkpoint at `path`; False where there is none."""
+        """Go on from the checkpoint at `path`; False where there is none. Raises Unusable, with nothing changed, where it does not fit."""
         if not path.exists():
             return False
-        state = torch.load(path, weights_only=True)
-        for name, network in self.networks.items():
-            network.load_state_dict(state["networks"][name])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.done, self.seconds = state["done"], state["seconds"]
+        state = load(path)
+        other = {key: value for key, value in state.get("about", {}).items() if self.about.get(key, value) != value}
+        if other:
+            said = " and ".join(f"{key} {value}" for key, value in other.items())
+            raise Unusable(f"{path} was trained with {said}: leave the option out to go on, or choose another --folder")
+        load_networks(self.networks, state, path)
+        try:
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.done, self.seconds = int(state["done"]), float(state["seconds"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise Unusable(f"{path} is damaged: move it away to begin again") from error
         return True
 
 
-def save(state: object, path: Path) -> None:
-    """Write with torch.save so that `path` holds either the old or the new state, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def terminal(name: str) -> Report:
+    """A line on the terminal for each report; the next one overwrites it where that is possible."""
+    end = "\r" if sys.stdout.isatty() else "\n"
 
-
-def bar(name: str) -> Callable[[float], None]:
-    """A progress bar for work that tells the fraction that is done."""
-    shown = tqdm(total=100, desc=name, unit="%", bar_format="{desc} {percentage:3.0f}% {elapsed} <{remaining}")
-
-    def report(fraction: float) -> None:
-        shown.update(100 * fraction - shown.n)
-        if fraction >= 1:
-            shown.close()
+    def report(fraction: float, left: float, values: Mapping[str, float], picture: Path | None) -> None:
+        figures = " ".join(f"{key} {value:.4g}" for key, value in values.items())
+        looks = f" {picture}" if picture else ""
+        line = f"{name} {fraction:6.1%} {figures} {left / 60:.1f} min left{looks}"
+        print(line.ljust(100), end="\n" if picture or fraction >= 1 else end, flush=True)
 
     return report
 
 
 def generators(seed: int, step: int) -> tuple[np.random.Generator, torch.Generator]:
-    """The random numbers of one step."""
-    rng = np.random.default_rng((seed, step))
+    """The random numbers of one step, of the CPU wherever the network is; other ones in each process."""
+    rng = np.random.default_rng((seed, step, accelerator().process_index))
     return rng, torch.Generator().manual_seed(int(rng.integers(2**62)))
 
 
@@ -108,6 +117,15 @@ def apply_rate(optimiser: torch.optim.Optimizer, peak: float, scale: float) -> f
     return peak * scale
 
 
+def descend(total: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """One update down the gradient of the loss `total`, averaged over all processes, of norm 1 at most."""
+    total.backward()
+    average_gradients(network)
+    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimiser.step()
+    optimiser.zero_grad()
+
+
 @torch.no_grad()
 def follow(ema: nn.Module, network: nn.Module, step: int, most: float) -> None:
     """Exponential moving average of the weights, with LDM's warm-up min(most, (1 + n) / (10 + n))."""
@@ -115,47 +133,70 @@ def follow(ema: nn.Module, network: nn.Module, step: int, most: float) -> None:
     torch._foreach_lerp_(list(ema.parameters()), list(network.parameters()), 1 - keep)
 
 
-def train(trainer: Trainer, budget: Budget, folder: Path, every: float = 120.0) -> bool:
+def train(trainer: Trainer, budget: Budget, folder: Path, every: float = 120.0, report: Report | None = None) -> bool:
     """Train until the budget is spent (True) or a signal asks to stop (False); either way the state is on disk afterwards.
 
-    Writes `folder`/NAME.pt, NAME.csv and NAME.png, every `every` seconds.
+    Goes on from `folder`/NAME.pt where that is there. Writes it, NAME.csv and NAME.png, every `every` seconds. `report` (default:
+    the terminal) hears of every line of the log. Of several processes the first one writes and reports. Raises OSError and Unusable.
     """
-    checkpoint = folder / f"{trainer.name}.pt"
-    trainer.restore(checkpoint)
-    before, last, logged = trainer.seconds, time.monotonic(), -1e9
-    start, sums, counted = last, {}, 0
-    with _signals(trainer), _log(folder / f"{trainer.name}.csv", trainer.done) as log:
-        while not trainer._stop and (spent := budget.fraction(trainer.done, trainer.seconds)) < 1:
+    resumed = trainer.restore(folder / f"{trainer.name}.pt")
+    accelerator().wait_for_everyone()
+    if not accelerator().is_main_process:
+        return _train(trainer, budget, every, lambda means: None, lambda: None)
+    if not resumed:
+        save(trainer.state(), folder / f"{trainer.name}.pt")  # where that fails it fails before the work
+    tell = report or terminal(trainer.name)
+    log = _log(folder / f"{trainer.name}.csv", trainer.done)
+
+    def note(means: dict[str, float]) -> None:
+        log({"step": trainer.done, "seconds": round(trainer.seconds, 1), **{key: round(mean, 6) for key, mean in means.items()}})
+        _tell(tell, trainer, budget, means)
+
+    def keep() -> None:
+        save(trainer.state(), folder / f"{trainer.name}.pt")
+        _tell(tell, trainer, budget, {}, _show(trainer, folder))
+
+    return _train(trainer, budget, every, note, keep)
+
+
+def _train(trainer: Trainer, budget: Budget, every: float, note: Callable[[dict[str, float]], None], keep: Callable[[], None]) -> bool:
+    """The loop itself: `note` hears the means of what steps return, `keep` puts the state on disk."""
+    start = time.monotonic() - trainer.seconds
+    kept, noted, sums, counted = time.monotonic(), -1e9, {}, 0
+    with _signals(trainer):
+        while True:
+            spent, stop = agree(budget.fraction(trainer.done, trainer.seconds), trainer._stop)
+            if stop or spent >= 1:
+                break
             for key, value in trainer.step(trainer.done, spent).items():
                 sums[key] = sums.get(key, 0.0) + value
             counted += 1
             trainer.done += 1
             now = time.monotonic()
-            trainer.seconds = before + now - start
-            if now - logged > 15:
-                log(_row(trainer, budget, {key: value / counted for key, value in sums.items()}))
-                logged, sums, counted = now, {}, 0
-            if now - last > every:
-                save(trainer.state(), checkpoint)
-                _show(trainer, folder)
-                last = now
-    save(trainer.state(), checkpoint)
-    _show(trainer, folder)
-    return not trainer._stop
+            trainer.seconds = now - start
+            if now - noted > REPORTED_EVERY:
+                note({key: value / counted for key, value in sums.items()})
+                noted, sums, counted = now, {}, 0
+            if now - kept > every:
+                keep()
+                kept = now
+        keep()
+    return not stop
 
 
-def _row(trainer: Trainer, budget: Budget, means: dict[str, float]) -> dict[str, float]:
+def _tell(tell: Report, trainer: Trainer, budget: Budget, means: dict[str, float], picture: Path | None = None) -> None:
     spent = budget.fraction(trainer.done, trainer.seconds)
-    left = trainer.seconds * (1 - spent) / max(spent, 1e-6)
     rate = trainer.done * trainer.batch / max(trainer.seconds, 1e-6)
-    values = " ".join(f"{key} {value:.4g}" for key, value in means.items())
-    print(f"{trainer.name} {spent:6.1%} step {trainer.done} {values} {rate:.1f} a second, {left / 60:.1f} min left", flush=True)
-    return {"step": trainer.done, "seconds": round(trainer.seconds, 1), **{key: round(value, 6) for key, value in means.items()}}
+    tell(spent, trainer.seconds * (1 - spent) / max(spent, 1e-6), {"step": trainer.done, **means, "per_second": rate}, picture)
 
 
-def _show(trainer: Trainer, folder: Path) -> None:
-    if trainer.picture:
-        Image.fromarray(trainer.picture()).save(folder / f"{trainer.name}.png")
+def _show(trainer: Trainer, folder: Path) -> Path | None:
+    if not trainer.picture:
+        return None
+    path = folder / f"{trainer.name}.png"
+    with whole(path) as file:
+        Image.fromarray(trainer.picture()).save(file, "PNG")
+    return path
 
 
 @contextmanager
@@ -171,24 +212,39 @@ def _signals(trainer: Trainer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def _log(path: Path, resumed: int) -> Iterator[Callable[[dict[str, float]], None]]:
-    """A CSV with a heading, continued when the run is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not (resumed and path.exists())
-    with path.open("w" if fresh else "a", newline="") as file:
-        writer = csv.writer(file)
-        headed = not fresh
+def _log(path: Path, done: int) -> Callable[[dict[str, float]], None]:
+    """A CSV with a heading. That of a resumed run goes on, without what it says of steps after the checkpoint: they are done again."""
+    rows = _rows(path, done) if done and path.exists() else []
+    names = list(rows[0]) if rows else []
+    with whole(path) as file:
+        file.write(_lines(names, rows, heading=bool(names)).encode())
 
-        def log(row: dict[str, float]) -> None:
-            nonlocal headed
-            if not headed:
-                writer.writerow(row)
-                headed = True
-            writer.writerow(row.values())
-            file.flush()
+    def log(row: dict[str, float]) -> None:
+        nonlocal names
+        lines = _lines(names or list(row), [row], heading=not names)
+        names = names or list(row)
+        try:
+            with path.open("a", newline="") as file:
+                file.write(lines)
+        except OSError as error:
+            raise OSError(f"{path} cannot be written: {error.strerror}; the last state is kept") from error
 
-        yield log
+    return log
+
+
+def _rows(path: Path, done: int) -> list[dict[str, str]]:
+    with path.open(newline="", errors="replace") as file:
+        rows = [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
+    return [row for row in rows if row.get("step", "").isdigit() and int(row["step"]) <= done]
+
+
+def _lines(names: list[str], rows: Sequence[Mapping[str, object]], heading: bool) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names, extrasaction="ignore")
+    if heading:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def sheet(pictures: Tensor, columns: int) -> np.ndarray:

@@ -72,7 +72,10 @@ class Scene:
 
 @dataclass(frozen=True)
 class Stage:
-    """How often each kind of scene is drawn; the rest is one large thing. `sides` are canvases to choose from."""
+    """How often each kind of scene is drawn; the rest is one large thing. `sides` are canvases to choose from.
+
+    `only` are the numbers of the things that are shown, if not all of them.
+    """
 
     two: float
     small: float
@@ -80,6 +83,7 @@ class Stage:
     styled: float
     recoloured: float
     sides: tuple[int, ...] = (SIDE,)
+    only: tuple[int, ...] = ()
 
 
 SIMPLE = Stage(two=0, small=0, same=0, styled=0, recoloured=0)
@@ -107,9 +111,7 @@ def draw_scene(rng: np.random.Generator, stage: Stage, things: Sequence[Thing] =
     return Scene(placed, background, drawing, style, side)
 
 
-def scenes(
-    rng: np.random.Generator, stage: Stage, count: int, held_out: bool = False, things: Sequence[Thing] = THINGS
-) -> list[Scene]:
+def scenes(rng: np.random.Generator, stage: Stage, count: int, held_out: bool = False, things: Sequence[Thing] = THINGS) -> list[Scene]:
     """`count` random scenes, none of them held out, or all of them."""
     found: list[Scene] = []
     while len(found) < count:
@@ -119,8 +121,8 @@ def scenes(
     return found
 
 
-def sibling(rng: np.random.Generator, scene: Scene) -> Scene:
-    """The scene with one thing about it changed: the things' places, a colour, a thing, or the background."""
+def sibling(rng: np.random.Generator, scene: Scene, stage: Stage = WIDE) -> Scene:
+    """The scene with one thing about it changed, to another of the stage: the things' places, a colour, a thing, or the background."""
     kind = rng.integers(4)
     chosen = int(rng.integers(len(scene.things)))
     old = scene.things[chosen]
@@ -131,7 +133,7 @@ def sibling(rng: np.random.Generator, scene: Scene) -> Scene:
     if kind <= 1 and old.colour:
         new = replace(old, colour=NAMES[rng.integers(len(NAMES))])
     elif kind == 2:
-        new = replace(old, **dict(zip(("thing", "colour"), _thing(rng, WIDE, THINGS), strict=True)))
+        new = replace(old, **dict(zip(("thing", "colour"), _thing(rng, stage, THINGS), strict=True)))
     else:
         background = int(rng.integers(len(BACKGROUNDS)))
         return replace(scene, background=background, drawing=int(rng.integers(len(BACKGROUNDS[background].drawings))))
@@ -142,7 +144,8 @@ def _thing(rng: np.random.Generator, stage: Stage, things: Sequence[Thing]) -> t
     if rng.random() < stage.recoloured:
         several = [number for number, thing in enumerate(things) if thing.colour]
         return several[rng.integers(len(several))], NAMES[rng.integers(len(NAMES))]
-    thing = int(rng.integers(len(things)))
+    numbers = stage.only or range(len(things))
+    thing = int(numbers[rng.integers(len(numbers))])
     return thing, things[thing].colour
 
 

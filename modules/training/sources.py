@@ -10,10 +10,11 @@ import numpy as np
 
 from modules.training import grammar, masks
 from modules.training.data import anything, draw
-from modules.training.scenes import LARGE, SIMPLE, WIDE, Scene, draw_scene, scenes, sibling
+from modules.training.scenes import LARGE, SIMPLE, WIDE, Scene, Stage, draw_scene, scenes, sibling
 from modules.training.vocabulary import Vocabulary
 
 COUNTS = {"simple": 6_000, "wide": 32_000, "192": 1_000, "256": 2_000}
+STAGES = {"simple": SIMPLE, "wide": WIDE}
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Emoji:
-    """Scenes of emoji art from the packages in `icons`, which are fetched when they are not there."""
+    """Scenes of emoji art from the packages in `icons`, which are fetched when they are not there.
+
+    `stages` are what shelves show; those of larger pictures, called by their side, show LARGE.
+    """
 
     icons: Path
     counts: Mapping[str, int] = field(default_factory=lambda: COUNTS)
+    stages: Mapping[str, Stage] = field(default_factory=lambda: STAGES)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -56,16 +61,16 @@ class Emoji:
 
     def pictures(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Two scenes for each picture of anything: the autoencoder knows more than the denoiser draws."""
-        chosen = scenes(rng, WIDE, count)
+        chosen = scenes(rng, self.stages["wide"], count)
         return np.stack([draw(scene, self.icons) if i % 3 else anything(rng, self.icons) for i, scene in enumerate(chosen)])
 
     def pairs(self, rng: np.random.Generator, count: int) -> list[Example]:
         """Half of the scenes differ from another of the batch in one thing only, so that colours, places and order have to be read."""
-        half = scenes(rng, WIDE, count // 2)
-        return [self._example(rng, scene) for scene in (*half, *(sibling(rng, scene) for scene in half))]
+        half = scenes(rng, self.stages["wide"], count // 2)
+        return [self._example(rng, scene) for scene in (*half, *(sibling(rng, scene, self.stages["wide"]) for scene in half))]
 
     def examples(self, rng: np.random.Generator, shelf: str, masked: bool) -> Iterator[Example]:
-        stage = {"simple": SIMPLE, "wide": WIDE}.get(shelf, LARGE)
+        stage = self.stages.get(shelf, LARGE)
         while True:
             scene = draw_scene(rng, stage)
             if scene.held_out or stage is LARGE and scene.side != int(shelf):

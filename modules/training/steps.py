@@ -1,25 +1,57 @@
-"""The steps of training by name, with the budgets the starter had."""
+"""The steps of training by name."""
 
-from importlib import import_module
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modules.training.loop import Budget
+from modules.training.files import alone
+from modules.training.hardware import accelerator
+from modules.training.loop import Budget, Report
+from modules.training.presets import Preset
 from modules.training.sources import Emoji
 
-MINUTES = {"autoencoder": 36.0, "clip": 18.0, "denoiser": 176.0, "evaluate": 7.0}
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train and where. `minutes` replaces the preset's; what is None is as the trained step was begun, or as usual."""
+
+    preset: Preset
+    folder: Path
+    output: Path
+    minutes: float | None = None
+    regulariser: str | None = None
+    f: int | None = None
+    prediction: str | None = None
 
 
-def run(name: str, folder: Path, minutes: float | None, output: Path) -> bool:
-    """Run one step; False if it was stopped before its budget was spent. `minutes` replaces the starter's own budget."""
-    source = Emoji(folder / "icons")
+def run(name: str, plan: Plan, report: Report | None = None) -> bool:
+    """Run one step; False if it was stopped before its budget was spent. Raises OSError and RuntimeError with one line for the user.
+
+    Of several processes the first one writes.
+    """
+    source = Emoji(plan.folder / "icons", plan.preset.counts, plan.preset.stages)
+    first = accelerator().is_main_process
     if name == "export":
         from modules.training.export import export
 
-        export(source, folder, output)
+        if first:
+            export(source, plan.folder, plan.output)
         return True
-    budget = Budget((minutes or MINUTES[name]) * 60, "seconds")
-    if name == "evaluate":
-        from modules.training.evaluate import evaluate
+    if not first:
+        return _train(name, plan, source, report)
+    with alone(plan.folder):
+        return _train(name, plan, source, report)
 
-        return evaluate(source.icons, folder, output, budget)
-    return import_module(f"modules.training.{name}").run(source, folder, budget)
+
+def _train(name: str, plan: Plan, source: Emoji, report: Report | None) -> bool:
+    from modules.training import autoencoder, clip, denoiser, evaluate, inpainting
+
+    budget = Budget(60 * (plan.minutes or plan.preset.minutes[name]), "seconds")
+    if name == "autoencoder":
+        return autoencoder.run(source, plan.folder, budget, report, plan.regulariser, plan.f)
+    if name == "clip":
+        return clip.run(source, plan.folder, budget, report)
+    if name == "denoiser":
+        return denoiser.run(source, plan.folder, budget, report, plan.prediction)
+    if name == "inpainting":
+        return inpainting.run(replace(source, counts=plan.preset.masked), plan.folder, budget, report)
+    return evaluate.evaluate(source.icons, plan.folder, plan.output, budget, plan.preset.captions, source.stages["wide"], report)

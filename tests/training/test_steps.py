@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from modules.training import autoencoder, clip, denoiser
+from modules.training import autoencoder, clip, denoiser, inpainting
 from modules.training.data import to_signed
+from modules.training.denoiser import Course
 from modules.training.helper import helped
 from modules.training.latents import Cache, cache
 from modules.training.loop import Budget, Trainer, learning_rate, sheet, train
@@ -23,11 +24,11 @@ TINY = (8, 8, 16, 16)
 FEW = {"simple": 8, "wide": 24, "256": 4}
 
 
-def kept_of(icons: Path, masked: bool) -> Cache:
+def kept_of(icons: Path, masked: bool, unit: tuple[torch.Tensor, torch.Tensor] | None = None) -> Cache:
     torch.manual_seed(0)
     network, source = autoencoder.build(TINY), Emoji(icons, FEW)
     autoencoder.start_linear(network)
-    return cache(network, clip.TextEncoder(source.vocabulary, 64, 1).eval(), source, masked=masked)
+    return cache(network, clip.TextEncoder(source.vocabulary, 64, 1).eval(), source, masked=masked, unit=unit)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def makers(icons: Path, kept: Cache) -> dict[str, Callable[[], Trainer]]:
     return {
         "autoencoder": lambda: autoencoder.trainer(Emoji(icons), channels=TINY, batch=4),
         "clip": lambda: clip.trainer(Emoji(icons), width=64, layers=1, batch=16),
-        "denoiser": lambda: denoiser.trainer(kept, lambda latents: latents[:, :3], channels=(32, 64), batch=8),
+        "denoiser": lambda: denoiser.trainer(kept, lambda latents: latents[:, :3], channels=(32, 64), course=Course(batch=8)),
     }
 
 
@@ -67,7 +68,10 @@ def test_resumed_equals_uninterrupted(name: str, makers: dict[str, Callable[[], 
 
 
 def test_a_run_leaves_a_log_and_a_picture(makers: dict[str, Callable[[], Trainer]], tmp_path: Path) -> None:
-    train(makers["denoiser"](), Budget(2), tmp_path)
+    told: list[tuple] = []
+    train(makers["denoiser"](), Budget(2), tmp_path, report=lambda *values: told.append(values))
+    assert told[0][0] == 0.5 and told[0][1] > 0 and {"step", "loss", "per_second"} <= set(told[0][2])
+    assert told[-1] == (1, 0, told[-1][2], tmp_path / "denoiser.png")
     with (tmp_path / "denoiser.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert rows and {"step", "seconds", "loss", "rate"} <= set(rows[0])
@@ -78,7 +82,7 @@ def test_a_helper_trains_the_same_weights_and_ends(makers: dict[str, Callable[[]
     training = makers["denoiser"]()
     training.step = lambda number, fraction: {}  # so that only the helper changes anything
     before = [parameter.detach().clone() for parameter in training.networks["network"].parameters()]
-    with helped(training, kept):
+    with helped(training, kept, Course(batch=8)):
         deadline = time.monotonic() + 120
         while training.step(0, 0.5)["helper"] < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -101,7 +105,10 @@ def test_the_linear_start_reconstructs_at_once(icons: Path) -> None:
 def test_cached_latents_are_normalised_and_belong_to_their_captions(kept: Cache) -> None:
     assert {name: len(shelf) for name, shelf in kept.shelves.items()} == FEW
     assert all(len(shelf.mean) == len(shelf.deviation) == len(shelf.context) == len(shelf.given) for shelf in kept.shelves.values())
-    assert kept.shelves["wide"].mean.float().std(dim=(0, 2, 3)).sub(1).abs().max() < 0.01
+    spread = kept.shelves["wide"].mean.float().std(dim=(0, 2, 3))
+    assert spread[:3].sub(1).abs().max() < 0.01
+    assert spread[3] < 0.1  # nothing trained that channel yet: what varies in it is its noise, which is the unit then
+    assert kept.shelves["wide"].deviation[:, 3].float().mean() == pytest.approx(1, abs=0.01)
     assert kept.shelves["256"].mean.shape[-2:] == (32, 32)
 
 
@@ -119,26 +126,49 @@ def test_the_curriculum_begins_simple_and_ends_with_larger_pictures(kept: Cache)
     assert larger.latents.shape == (4, 4, 32, 32)  # a quarter of the pictures, four times the size
 
 
-def test_an_inpainting_denoiser_sees_the_mask_and_what_it_leaves(icons: Path) -> None:
-    masked = kept_of(icons, masked=True)
+def test_an_inpainting_denoiser_sees_the_mask_and_what_it_leaves(icons: Path, kept: Cache) -> None:
+    masked = kept_of(icons, masked=True, unit=(kept.shift, kept.scale))
     shelf = masked.shelves["wide"]
     assert shelf.given.shape == (24, 5, 16, 16)
     assert set(shelf.given[:, 0].unique().tolist()) == {0.0, 1.0}
     outside = (shelf.given[:, :1] == 0) & (torch.nn.functional.max_pool2d(shelf.given[:, :1].float(), 5, 1, 2) == 0)
     assert (shelf.given[:, 1:] - shelf.mean).abs()[outside.expand(-1, 4, -1, -1)].max() < 0.2  # far from the hole it is the picture itself
-    training = denoiser.trainer(masked, lambda latents: latents[:, :3], channels=(32, 64), batch=8)
+    training = denoiser.trainer(masked, lambda latents: latents[:, :3], channels=(32, 64), course=Course(batch=8))
     assert training.networks["network"].conv_in.in_channels == 9
+    assert (masked.shift - kept.shift).abs().max() == 0 and (masked.scale - kept.scale).abs().max() == 0
+    taught = denoiser.trainer(kept, lambda latents: latents[:, :3], seed=9, channels=(32, 64)).networks["ema"]
+    inpainting.start_from(training, taught.state_dict())
+    x, t, context = torch.randn(2, 9, 16, 16), torch.tensor([3, 800]), kept.empty[:2].float()
+    for network in training.networks.values():  # at first it does as the denoiser does, whatever it is told
+        torch.testing.assert_close(network(x, t, context).sample, taught(x[:, :4], t, context).sample)
     assert training.step(0, 0.5)["loss"] > 0
     assert training.picture().shape[2] == 3
 
 
-def test_a_perfect_prediction_has_no_loss() -> None:
+@pytest.mark.parametrize("prediction", ["v", "epsilon"])
+def test_a_perfect_prediction_has_no_loss(prediction: denoiser.Prediction) -> None:
     alpha = denoiser.alphas()
     latents, noise, t = torch.randn(4, 4, 8, 8), torch.randn(4, 4, 8, 8), torch.tensor([0, 300, 700, 999])
     kept, lost = alpha[t].sqrt()[:, None, None, None], (1 - alpha[t]).sqrt()[:, None, None, None]
-    right, seen = kept * noise - lost * latents, denoiser.Batch(latents, latents, latents[:, :0])
-    assert float(denoiser.loss(lambda *_, **__: (right,), seen, t, noise, alpha)) < 1e-10
-    assert float(denoiser.loss(lambda *_, **__: (-right,), seen, t, noise, alpha)) > 0.1
+    right = kept * noise - lost * latents if prediction == "v" else noise
+    seen = denoiser.Batch(latents, latents, latents[:, :0])
+    assert float(denoiser.loss(lambda *_, **__: (right,), seen, t, noise, alpha, prediction)) < 1e-10
+    assert float(denoiser.loss(lambda *_, **__: (-right,), seen, t, noise, alpha, prediction)) > 0.1
+
+
+def test_both_predictions_weigh_an_error_of_the_picture_alike() -> None:
+    alpha, t = denoiser.alphas(), torch.tensor([100, 400, 800])
+    latents, noise = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8)
+    kept, lost = alpha[t].sqrt()[:, None, None, None], (1 - alpha[t]).sqrt()[:, None, None, None]
+    seen, wrong = denoiser.Batch(latents, latents, latents[:, :0]), latents + 0.1  # a picture that is off by 0.1 everywhere
+    eps = (kept * latents + lost * noise - kept * wrong) / lost
+    v = kept * eps - lost * wrong
+    losses = [
+        float(denoiser.loss(lambda *_, shown=shown, **__: (shown,), seen, t, noise, alpha, kind))
+        for shown, kind in ((v, "v"), (eps, "epsilon"))
+    ]
+    snr = alpha[t] / (1 - alpha[t])
+    assert losses == pytest.approx([0.01 * float(snr.clamp(max=5).mean())] * 2, rel=1e-3)
 
 
 def test_the_schedule_is_stable_diffusions() -> None:
@@ -152,17 +182,17 @@ def test_timesteps_are_spread_over_all_strata() -> None:
     assert sorted(int(t) // 100 for t in drawn) == list(range(10))
 
 
-def test_sampling_follows_a_perfect_denoiser_to_its_picture() -> None:
+@pytest.mark.parametrize("prediction", ["v", "epsilon"])
+def test_sampling_follows_a_perfect_denoiser_to_its_picture(prediction: denoiser.Prediction) -> None:
     target, alpha = torch.full((1, 4, 8, 8), 0.5), denoiser.alphas()
 
     def perfect(x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
         kept, lost = alpha[t].sqrt()[:, None, None, None], (1 - alpha[t]).sqrt()[:, None, None, None]
         noise = (x - kept * target) / lost
-        return (kept * noise - lost * target,)
+        return (kept * noise - lost * target if prediction == "v" else noise,)
 
-    found = denoiser.sample(
-        perfect, torch.zeros(1, 77, 8), torch.zeros(1, 77, 8), torch.randn(1, 4, 8, 8), torch.zeros(1, 0, 8, 8), steps=10
-    )
+    told = (torch.zeros(1, 77, 8), torch.zeros(1, 77, 8), torch.randn(1, 4, 8, 8), torch.zeros(1, 0, 8, 8))
+    found = denoiser.sample(perfect, *told, steps=10, prediction=prediction)
     torch.testing.assert_close(found, target, atol=1e-4, rtol=0)
 
 
