@@ -31,6 +31,7 @@ from modules.training.grammar import caption
 from modules.training.hardware import accelerator
 from modules.training.judge import Judge, Studies, look, read, reconstructed
 from modules.training.loop import Budget, sheet
+from modules.training.loop import Report as Told
 from modules.training.measures import frechet, psnr, ssim
 from modules.training.negatives import SPOILERS
 from modules.training.scenes import LARGE, SIDE, WIDE, Scene, Stage, scenes
