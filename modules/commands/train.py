@@ -1,9 +1,10 @@
-"""`train`: make a checkpoint like the starter from nothing, one step after the other."""
+"""`train`: make a checkpoint like the starter from nothing, one step after the other; what goes on from one is in tune.py."""
 
 import argparse
 import math
 from pathlib import Path
 
+from modules.commands import tune
 from modules.commands.options import fail
 from modules.settings import PROGRAM
 from modules.training.presets import PRESETS
@@ -22,6 +23,11 @@ the steps, in this order (all: the five that are not indented):
   export        what was trained as a checkpoint to draw with: --output, and beside it the inpainting one if there is one
   evaluate      figures of how well it draws, and a sheet of pictures
 
+and from a checkpoint that is there:
+  finetune      trains it further on a folder of pictures with captions
+  lora          makes a LoRA for it from such a folder
+  scenes        writes such a folder, of any emoji
+
 Stopped or killed, the same command goes on where the last state was kept: every two minutes, in FOLDER/STEP.pt. FOLDER/STEP.png
 shows how far it is, FOLDER/STEP.csv how the loss fell.
 
@@ -32,17 +38,24 @@ With a GPU it trains there. Several GPUs, or machines that share FOLDER: acceler
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "train",
-        help="train a model like the starter",
+        help="train a model like the starter, another checkpoint, or a LoRA",
         epilog=ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("step", choices=(*STEPS, "inpainting", "all"), metavar="STEP", help="which one: see below")
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP", help="which one: see below, and STEP --help")
+    for name in (*STEPS, "inpainting", "all"):
+        _add_options(steps.add_parser(name, allow_abbrev=False))
+    tune.add_parsers(steps)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     about = "how long and on what: starter is the recipe of the shipped model (4 hours), quick takes 15 minutes and knows 16 things"
     parser.add_argument("--preset", choices=PRESETS, default="starter", help=f"{about} (default: starter)")
     parser.add_argument("--minutes", type=_minutes, metavar="M", help="how long each step trains in all (default: the preset's)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help=f"pictures to train on instead of scenes of emoji: {tune.DATA}")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the working state lies (default: training/PRESET)")
-    parser.add_argument("--output", type=Path, metavar="FILE", default=OUTPUT, help=f"what export writes (default: {OUTPUT})")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"what export writes (default: {OUTPUT}, or called like DIR)")
     parser.add_argument("--threads", type=_threads, metavar="N", default=2, help="processor threads to use (default: 2)")
     kinds = "what keeps latents in bounds: a KL divergence or a codebook (default: kl; only kl can be drawn with)"
     parser.add_argument("--regulariser", choices=("kl", "vq"), help=f"autoencoder: {kinds}")
@@ -51,21 +64,31 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.step in tune.STEPS:
+        return tune.main(args)
     import torch
 
     from modules.training import steps
+    from modules.training.scenes import SIDE
 
     torch.set_num_threads(args.threads)
+    name = args.data.absolute().name if args.data else "starter"
+    try:
+        data = tune.read_data(args.data, SIDE) if args.data else None
+    except (OSError, RuntimeError) as error:
+        return fail(str(error), 1)
     plan = steps.Plan(
         preset=PRESETS[args.preset],
-        folder=args.folder or TRAINING / args.preset,
-        output=args.output,
+        folder=args.folder or TRAINING / (f"{name}-{args.preset}" if data else args.preset),
+        output=args.output or OUTPUT.with_name(f"my-{name}.safetensors"),
         minutes=args.minutes,
         regulariser=args.regulariser,
         f=args.f,
         prediction=args.prediction and PREDICTIONS[args.prediction],
+        data=data,
     )
-    for name in STEPS if args.step == "all" else (args.step,):
+    every = STEPS[:-1] if data else STEPS  # evaluate knows emoji only
+    for name in every if args.step == "all" else (args.step,):
         try:
             finished = steps.run(name, plan)
         except (OSError, RuntimeError) as error:

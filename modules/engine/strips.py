@@ -41,7 +41,7 @@ class StripedAttention:
     def __init__(self) -> None:
         self._attend = Attend()
 
-    def __call__(self, layer: Attention, x: Tensor, encoder_hidden_states: Tensor | None = None, **_: object) -> Tensor:
+    def __call__(self, layer: Attention, x: Tensor, encoder_hidden_states: Tensor | None = None, temb: None = None, **_: object) -> Tensor:
         tokens = x.flatten(2).transpose(1, 2) if x.ndim == 4 else x  # (B, N, C)
         if layer.group_norm is not None:
             tokens = layer.group_norm(tokens.transpose(1, 2)).transpose(1, 2)

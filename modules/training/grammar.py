@@ -1,11 +1,11 @@
 """Captions as a person would type them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from modules.training.backgrounds import BACKGROUNDS
-from modules.training.classes import COLOURS, THINGS
+from modules.training.classes import COLOURS, THINGS, Thing
 from modules.training.scenes import Placed, Scene
 
 BARE = 0.1
@@ -52,30 +52,30 @@ def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
     return words[rng.integers(len(words))]
 
 
-def named(rng: np.random.Generator, placed: Placed, size: str = "", plain: bool = False) -> str:
+def named(rng: np.random.Generator, placed: Placed, size: str = "", plain: bool = False, things: Sequence[Thing] = THINGS) -> str:
     """One thing in words, without article: "small blue car". Colours other than its own are always said."""
-    thing = THINGS[placed.thing]
+    thing = things[placed.thing]
     name = thing.name if plain or rng.random() < 0.6 else _pick(rng, thing.names)
     said = placed.colour and (placed.colour != thing.colour or rng.random() < 0.5)
     adjective = "" if plain or size or said and rng.random() < 0.7 else _pick(rng, ADJECTIVES)
     return f"{size + ' ' if size else ''}{adjective}{placed.colour + ' ' if said else ''}{name}"
 
 
-def _subject(rng: np.random.Generator, scene: Scene, plain: bool) -> str:
+def _subject(rng: np.random.Generator, scene: Scene, plain: bool, things: Sequence[Thing]) -> str:
     """Everything that stands in the scene."""
     if len(scene.things) == 1:
         (only,) = scene.things
         size = _pick(rng, SMALL) if scene.small(only) else _pick(rng, ("", "", "", *BIG))
-        words = named(rng, only, "" if plain and size in BIG else size, plain)
+        words = named(rng, only, "" if plain and size in BIG else size, plain, things)
         side = _pick(rng, SIDES[scene.where(only)]) if scene.small(only) else ""
         return f"{words if rng.random() < BARE and not plain else article(words)} {side}".strip()
     left, right = scene.things
     if (left.thing, left.colour) == (right.thing, right.colour):
-        words = named(rng, left, plain=plain)
-        name = next(name for name in sorted(THINGS[left.thing].names, key=len, reverse=True) if words.endswith(name))
+        words = named(rng, left, plain=plain, things=things)
+        name = next(name for name in sorted(things[left.thing].names, key=len, reverse=True) if words.endswith(name))
         return f"two {words.removesuffix(name)}{plural(name)}"
     first, second = _sizes(rng, left, right)
-    one, other = article(named(rng, left, first, plain)), article(named(rng, right, second, plain))
+    one, other = (article(named(rng, *each, plain, things)) for each in ((left, first), (right, second)))
     if rng.random() < 0.2:
         return _pick(rng, BEHIND).format(other, one)
     return _pick(rng, BESIDE).format(one, other)
@@ -90,9 +90,9 @@ def _sizes(rng: np.random.Generator, left: Placed, right: Placed) -> tuple[str, 
     return (small, big) if left.size < right.size else (big, small)
 
 
-def caption(rng: np.random.Generator, scene: Scene, plain: bool = False) -> str:
-    """One way to ask for the scene; `plain` without ornament: what a contact sheet or a test asks."""
-    subject, place = _subject(rng, scene, plain), BACKGROUNDS[scene.background]
+def caption(rng: np.random.Generator, scene: Scene, plain: bool = False, things: Sequence[Thing] = THINGS) -> str:
+    """One way to ask for the scene; `plain` without ornament: what a contact sheet or a test asks. `things` are what its numbers mean."""
+    subject, place = _subject(rng, scene, plain, things), BACKGROUNDS[scene.background]
     phrase = place.phrases[0] if plain else _pick(rng, place.phrases)
     style = _pick(rng, STYLES[scene.style]) if scene.style else ""
     if plain:

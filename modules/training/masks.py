@@ -27,7 +27,7 @@ def hide(rng: np.random.Generator, scene: Scene) -> Task:
     """A random task: one thing is hidden (and asked for), or one was taken away and its place is hidden, or anything is."""
     kind = rng.random()
     if kind < 0.1:
-        return Task(scene, _blob(rng, scene.side, _anywhere(rng, scene.side)), caption(rng, scene) if rng.random() < 0.5 else "")
+        return Task(scene, anywhere(rng, scene.side), caption(rng, scene) if rng.random() < 0.5 else "")
     chosen = int(rng.integers(len(scene.things)))
     thing = scene.things[chosen]
     mask = _blob(rng, scene.side, thing.box)
@@ -39,6 +39,11 @@ def hide(rng: np.random.Generator, scene: Scene) -> Task:
     empty = replace(scene, things=left)
     words = place[rng.integers(len(place))] if rng.random() < 0.5 else ""
     return Task(empty, mask, caption(rng, empty) if left and rng.random() < 0.4 else words)
+
+
+def anywhere(rng: np.random.Generator, side: int) -> np.ndarray:
+    """A hole of any shape at any place, (side, side) bool."""
+    return _blob(rng, side, _anywhere(rng, side))
 
 
 def _anywhere(rng: np.random.Generator, side: int) -> tuple[int, int, int, int]:

@@ -19,9 +19,10 @@ def _shape(number: int) -> str:
 
 @pytest.fixture(scope="session")
 def icons(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both packages' archives under the names `npm pack` gives them."""
+    """A folder with both packages' archives under the names `npm pack` gives them; with a snail, which is none of THINGS."""
     folder = tmp_path_factory.mktemp("icons")
-    table = {thing.icon: {"body": _shape(number)} for number, thing in enumerate(THINGS)}
+    names = [*(thing.icon for thing in THINGS), "snail"]
+    table = {name: {"body": _shape(number)} for number, name in enumerate(names)}
     data = json.dumps({"icons": table, "width": 32, "height": 32}).encode()
     for package in PACKAGES.values():
         name, version = package.removeprefix("@").replace("/", "-").split("@")
