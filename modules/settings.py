@@ -33,6 +33,7 @@ class Settings(BaseModel):
     ckpt_dir: Path | None = Field(None, description="a further folder with checkpoints")
     vae_dir: Path | None = Field(None, description="a further folder with VAEs")
     lora_dir: Path | None = Field(None, description="a further folder with LoRAs")
+    datasets_dir: Path | None = Field(None, description="a further folder with folders of captioned pictures to train on")
     outdir: Path | None = Field(None, description="where pictures go (default: outputs in the data folder)")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="what draws")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="number format; auto measures this machine")
@@ -73,6 +74,15 @@ class Settings(BaseModel):
     @property
     def lora_roots(self) -> list[Path]:
         return [self.models / "Lora", self.models / "LyCORIS", *([self.lora_dir] if self.lora_dir else [])]
+
+    @property
+    def dataset_roots(self) -> list[Path]:
+        return [self.data_dir / "datasets", *([self.datasets_dir] if self.datasets_dir else [])]
+
+    @property
+    def training(self) -> Path:
+        """Where trainings keep what they need to go on, a folder each."""
+        return self.data_dir / "training"
 
 
 def load(given: Mapping[str, object]) -> Settings:

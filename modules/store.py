@@ -13,6 +13,7 @@ from pathlib import Path
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL DEFAULT 'picture',
     state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
     attempt INTEGER NOT NULL DEFAULT 1,
     recipe TEXT NOT NULL,
@@ -107,6 +108,8 @@ def _connected(path: Path | str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.executescript(SCHEMA)
+    if "kind" not in [column["name"] for column in connection.execute("PRAGMA table_info(jobs)")]:  # a store from before there were kinds
+        connection.execute("ALTER TABLE jobs ADD COLUMN kind TEXT NOT NULL DEFAULT 'picture'")
     return connection
 
 

@@ -38,6 +38,7 @@ def router(desk: Desk) -> APIRouter:
     _add_pictures(routes, desk)
     _add_incoming(routes, desk)
     _add_models(routes, desk)
+    _add_trainings(routes, desk)
 
     @routes.get("/state")
     def state() -> dict[str, object]:
@@ -64,6 +65,10 @@ def explain_errors(app: FastAPI) -> None:
         field = str(first["loc"][-1])
         return JSONResponse({"field": field, "message": f"{field}: {first['msg']}"}, 422)
 
+    @app.exception_handler(BadField)
+    def refused(request: Request, error: BadField) -> JSONResponse:
+        return JSONResponse({"field": error.field, "message": str(error)}, 503 if isinstance(error, QueueFull) else 422)
+
     @app.exception_handler(sqlite3.OperationalError)
     def busy(request: Request, error: sqlite3.OperationalError) -> JSONResponse:
         return JSONResponse({"field": "", "message": f"the queue cannot be used right now ({error}): try again"}, 503)
@@ -71,11 +76,8 @@ def explain_errors(app: FastAPI) -> None:
 
 def _add_jobs(routes: APIRouter, desk: Desk) -> None:
     @routes.post("/jobs", status_code=201)
-    def submit(request: dict[str, object]) -> Response:
-        try:
-            return JSONResponse({"job": desk.submit(request)}, 201)
-        except BadField as error:
-            return JSONResponse({"field": error.field, "message": str(error)}, 503 if isinstance(error, QueueFull) else 422)
+    def submit(request: dict[str, object]) -> dict[str, int]:
+        return {"job": desk.submit(request)}
 
     @routes.delete("/jobs/{job}")
     def drop(job: Id) -> dict[str, bool]:
@@ -171,6 +173,18 @@ def _add_models(routes: APIRouter, desk: Desk) -> None:
     def refresh() -> list[dict[str, object]]:
         desk.refresh_checkpoints()
         return models()
+
+
+def _add_trainings(routes: APIRouter, desk: Desk) -> None:
+    """How they stand is in the state; DELETE /jobs/ID cancels one."""
+
+    @routes.post("/train", status_code=201)
+    def train(request: dict[str, object]) -> dict[str, int]:
+        return {"job": desk.trainings.submit(request)}
+
+    @routes.post("/train/{id}/resume")
+    def resume(id: Id) -> dict[str, bool]:
+        return {"resumed": desk.trainings.resume(id)}
 
 
 def _png(desk: Desk, id: int) -> bytes:

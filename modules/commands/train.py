@@ -1,7 +1,7 @@
 """`train`: make a checkpoint like the starter from nothing, one step after the other; what goes on from one is in tune.py."""
 
 import argparse
-import math
+from dataclasses import replace
 from pathlib import Path
 
 from modules.commands import tune
@@ -43,6 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--watched", action="store_const", const=True, help=argparse.SUPPRESS)  # by the server: see training/watched.py
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP", help="which one: see below, and STEP --help")
     for name in (*STEPS, "inpainting", "all"):
         _add_options(steps.add_parser(name, allow_abbrev=False))
@@ -52,11 +53,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     about = "how long and on what: starter is the recipe of the shipped model (4 hours), quick takes 15 minutes and knows 16 things"
     parser.add_argument("--preset", choices=PRESETS, default="starter", help=f"{about} (default: starter)")
-    parser.add_argument("--minutes", type=_minutes, metavar="M", help="how long each step trains in all (default: the preset's)")
+    parser.add_argument("--minutes", type=tune.minutes, metavar="M", help="how long it trains, all steps together (default: the preset's)")
     parser.add_argument("--data", type=Path, metavar="DIR", help=f"pictures to train on instead of scenes of emoji: {tune.DATA}")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the working state lies (default: training/PRESET)")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"what export writes (default: {OUTPUT}, or called like DIR)")
     parser.add_argument("--threads", type=_threads, metavar="N", default=2, help="processor threads to use (default: 2)")
+    parser.add_argument("--icons", type=Path, metavar="DIR", help=argparse.SUPPRESS)  # where the packages of emoji art lie
     kinds = "what keeps latents in bounds: a KL divergence or a codebook (default: kl; only kl can be drawn with)"
     parser.add_argument("--regulariser", choices=("kl", "vq"), help=f"autoencoder: {kinds}")
     parser.add_argument("--f", type=int, choices=(1, 2, 4, 8, 16, 32), help="autoencoder: pixels a latent is wide and high (default: 8)")
@@ -64,6 +66,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.watched:
+        from modules.training.watched import Watched
+
+        args.watched = Watched(args.folder)  # before the slow imports: who watches may be gone meanwhile
     if args.step in tune.STEPS:
         return tune.main(args)
     import torch
@@ -77,32 +83,31 @@ def main(args: argparse.Namespace) -> int:
         data = tune.read_data(args.data, SIDE) if args.data else None
     except (OSError, RuntimeError) as error:
         return fail(str(error), 1)
+    folder = args.folder or TRAINING / (f"{name}-{args.preset}" if data else args.preset)
     plan = steps.Plan(
         preset=PRESETS[args.preset],
-        folder=args.folder or TRAINING / (f"{name}-{args.preset}" if data else args.preset),
+        folder=folder,
         output=args.output or OUTPUT.with_name(f"my-{name}.safetensors"),
-        minutes=args.minutes,
+        icons=args.icons or folder / "icons",
         regulariser=args.regulariser,
         f=args.f,
         prediction=args.prediction and PREDICTIONS[args.prediction],
         data=data,
     )
     every = STEPS[:-1] if data else STEPS  # evaluate knows emoji only
-    for name in every if args.step == "all" else (args.step,):
+    names = every if args.step == "all" else (args.step,)
+    shares = [plan.preset.minutes.get(name, 0) for name in names]
+    minutes = args.minutes or sum(shares)
+    for number, name in enumerate(names):
+        begin, end = (sum(shares[:count]) / (sum(shares) or 1) for count in (number, number + 1))
+        report = args.watched and args.watched.report(name, begin, end, 60 * minutes * (1 - end))
         try:
-            finished = steps.run(name, plan)
+            finished = steps.run(name, replace(plan, minutes=minutes * (end - begin)), report)
         except (OSError, RuntimeError) as error:
             return fail(" ".join(str(error).split()), 1)
         if not finished:
             return fail(f"{name} was stopped; the same command goes on from here", 130)
     return 0
-
-
-def _minutes(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
 
 
 def _threads(text: str) -> int:

@@ -1,6 +1,7 @@
 """`train finetune`, `train lora`, `train scenes`: what goes on from a checkpoint that is there."""
 
 import argparse
+import math
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ def _add_training(parser: argparse.ArgumentParser, steps: int, batch: int, outpu
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help=DATA)
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"the file to write (default: {output})")
     parser.add_argument("--steps", type=_positive, default=steps, help=f"how many updates in all (default: {steps})")
+    parser.add_argument("--minutes", type=minutes, metavar="M", help="how long it trains instead, however many updates that is")
     parser.add_argument("--batch", type=_positive, default=batch, help=f"pictures an update (default: {batch})")
     parser.add_argument("--rate", type=_rate, help="how far an update goes at most (default: what suits the checkpoint's width)")
     parser.add_argument("--folder", type=Path, default=PROGRAM / "training", help="where the working state lies (default: training)")
@@ -138,12 +140,20 @@ def _train(training: "Trainer", arguments: argparse.Namespace, kind: str) -> boo
 
     torch.set_num_threads(arguments.threads)
     folder = arguments.folder / kind
+    budget = Budget(60 * arguments.minutes, "seconds") if arguments.minutes else Budget(arguments.steps)
     with alone(folder) if accelerator().is_main_process else nullcontext():
-        return train(training, Budget(arguments.steps), folder)
+        return train(training, budget, folder, report=arguments.watched and arguments.watched.report())
 
 
 def _stopped() -> int:
     return fail("training was stopped; the same command goes on from here", 130)
+
+
+def minutes(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -7,6 +7,7 @@ import stat
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from modules.store import Store
 SPOOL_LIMIT = 512 << 20  # bytes of pictures that could not be saved, kept in memory
 
 
+SAMPLES = "train-samples"
+
+
 def today(outputs: Path, kind: str) -> Path:
-    """Where today's pictures of this kind (a recipe's) go."""
-    return outputs / f"{kind}-images" / datetime.date.today().isoformat()
+    """Where today's pictures of this kind (a recipe's, or SAMPLES) go."""
+    return outputs / (kind if kind == SAMPLES else f"{kind}-images") / datetime.date.today().isoformat()
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,11 @@ class Gallery:
     def of_job(self, job: int) -> list[Entry]:
         """The pictures of a job, in the order of their seeds."""
         return [_entry(row) for row in self._store.read("SELECT * FROM pictures WHERE job = ? ORDER BY place", (job,))]
+
+    def newest_of(self, jobs: Sequence[int]) -> dict[int, int]:
+        """The newest picture of each of these jobs that has one."""
+        places = ", ".join("?" * len(jobs))
+        return dict(self._store.read(f"SELECT job, max(id) FROM pictures WHERE job IN ({places}) GROUP BY job", jobs))
 
     def png(self, id: int) -> bytes:
         """The picture's file, whole. LookupError if it is gone, or is not a plain file any more."""

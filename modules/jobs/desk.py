@@ -15,6 +15,7 @@ from modules.incoming.extend import extended
 from modules.incoming.shelf import Shelf
 from modules.jobs.queue import Job, Queue
 from modules.jobs.supervisor import Board, Supervisor
+from modules.jobs.trainings import Trainings
 from modules.model_manager.choice import recipe_for, usable
 from modules.model_manager.hashes import measure_missing
 from modules.model_manager.library import Checkpoint, VaeFile, scan, scan_vaes
@@ -68,6 +69,7 @@ class Desk:
         self.gallery = Gallery(self._store, settings.outputs)
         self.shelf = Shelf(settings.incoming)
         self._supervisor = Supervisor(self._queue, engine_arguments(settings), self.gallery.keep, self._changed)
+        self.trainings = Trainings(self._store, self.gallery, settings, self.checkpoints, self._changed, self.refresh_checkpoints)
         self._listed = Listed([], [], 0)
         self._listing = threading.Lock()
         self._slow = self._closed = False
@@ -83,9 +85,11 @@ class Desk:
         except LookupError:
             preload = ""
         self._supervisor.start(preload)
+        self.trainings.open()
 
     def close(self) -> None:
         self._closed = True
+        self.trainings.close()
         self._supervisor.stop()
         self._store.close()
 
@@ -141,8 +145,8 @@ class Desk:
         return self._supervisor.skip()
 
     def drop(self, job: int) -> bool:
-        """Take a waiting job out of the queue."""
-        dropped = self._queue.drop(job)
+        """Take a waiting job out of the queue, or stop a training."""
+        dropped = self._queue.drop(job) or self.trainings.cancel(job)
         self._changed()
         return dropped
 
@@ -181,6 +185,7 @@ class Desk:
             "queued": [_waiting(job) for job in self._queue.waiting(SHOWN_WAITING)],
             "queued_count": self._queue.waiting_count(),
             "last": self._last(),
+            "trainings": self.trainings.shown(),
             "newest_picture": newest[0].id if newest else None,
             "notices": self._notices(),
             "models": {

@@ -156,6 +156,20 @@ class Failed(Message):
     reason: str
 
 
+@dataclass(frozen=True)
+class Trained(Message):
+    """How a training stands: how much of the whole is done, and in which of its stages it is ("" where it has but one).
+
+    `values` are figures by the names that the training's log gives them. `sample` is a new picture to look at, a PNG; empty for none.
+    """
+
+    stage: str
+    fraction: float
+    seconds_left: float
+    values: dict[str, float]
+    sample: bytes = field(default=b"", repr=False)
+
+
 _TYPES = {kind.__name__: kind for kind in Message.__subclasses__()}
 
 

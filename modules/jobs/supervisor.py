@@ -144,7 +144,7 @@ class Supervisor:
                 self._queue.end(job.id, "cancelled")
             elif job:
                 log.error("the engine went away while drawing job %s (%s)", job.id, cause)
-                self._queue.died(job.id, cause)
+                self._queue.died(job.id, f"the engine died twice while drawing this ({cause})")
             failed = self._starts_in_vain >= len(BACKOFF)
             text = f"cannot start ({cause}): see the terminal" if failed else "restarting"
             self.board = Board(state="failed" if failed else "restarting", text=text)

@@ -178,18 +178,26 @@ class Recipe:
         return dataclasses.replace(self, **own, batch_size=1, batch_count=1)
 
 
-FIELDS: dict[str, tuple[type, Row]] = {f.name: (f.type, f.metadata["row"]) for f in dataclasses.fields(Recipe)}
+Fields = Mapping[str, tuple[type, Row]]
+
+
+def table(described: type) -> Fields:
+    """The rows of a dataclass whose fields are all made by `row`."""
+    return {field.name: (field.type, field.metadata["row"]) for field in dataclasses.fields(described)}
+
+
+FIELDS = table(Recipe)
 DEFAULTS = Recipe()
 
 
-def checked(name: str, value: object) -> str | int | float | bool:
+def checked(name: str, value: object, fields: Fields = FIELDS) -> str | int | float | bool:
     """`value` as the field's own type, inside its bounds. BadField says what is wrong."""
-    kind, about = FIELDS[name]
+    kind, about = fields[name]
     if kind is str:
         return _checked_text(name, value, about)
     if kind is bool:
         return _checked_flag(name, value, about)
-    number = _checked_number(name, value, kind)
+    number = _checked_number(name, value, kind, about.label)
     if about.low is not None and not about.low <= number <= about.high:
         raise BadField(name, f"{about.label}: {value} is outside {about.low} to {about.high}")
     return number
@@ -217,8 +225,7 @@ def _checked_flag(name: str, value: object, about: Row) -> bool:
     return known[text]
 
 
-def _checked_number(name: str, value: object, kind: type) -> int | float:
-    label = FIELDS[name][1].label
+def _checked_number(name: str, value: object, kind: type, label: str) -> int | float:
     try:
         number = int(value) if isinstance(value, int | str) and kind is int else float(value)
         finite = math.isfinite(number)

@@ -1,6 +1,7 @@
 """The parameters text that a picture carries, in the form the AUTOMATIC1111 web UI made the convention."""
 
 import json
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from modules.recipe.catalogue import AUTOMATIC, ONLY_MASKED, SAMPLERS, SCHEDULES, schedule_in_force
@@ -29,10 +30,14 @@ def write(recipe: Recipe, seed: int) -> str:
         **_about_the_picture_changed(recipe),
     }
     values = {**to_dict(recipe), **special}
-    pairs = {about.infotext: values[name] for name, (_, about) in FIELDS.items() if about.infotext}
-    pairs |= {"Version": f"Easel {VERSION}"}
-    lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items() if value is not None))
+    known = {about.infotext: values[name] for name, (_, about) in FIELDS.items() if about.infotext}
+    lines.append(pairs({**known, "Version": f"Easel {VERSION}"}))
     return "\n".join(lines)
+
+
+def pairs(values: Mapping[str, object]) -> str:
+    """The last line of a parameters text: "Key: value, Key: value"; None is left out."""
+    return ", ".join(f"{key}: {_quoted(value)}" for key, value in values.items() if value is not None)
 
 
 def _about_the_picture_changed(recipe: Recipe) -> dict[str, object]:

@@ -21,6 +21,7 @@ class Plan:
     preset: Preset
     folder: Path
     output: Path
+    icons: Path
     minutes: float | None = None
     regulariser: str | None = None
     f: int | None = None
@@ -33,7 +34,7 @@ def run(name: str, plan: Plan, report: Report | None = None) -> bool:
 
     Of several processes the first one writes.
     """
-    source = plan.data or Emoji(plan.folder / "icons", plan.preset.counts, plan.preset.stages)
+    source = plan.data or Emoji(plan.icons, plan.preset.counts, plan.preset.stages)
     if plan.data and name == "evaluate":
         raise RuntimeError("evaluate judges scenes of emoji only: leave --data out")
     first = accelerator().is_main_process

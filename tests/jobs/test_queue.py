@@ -3,6 +3,7 @@ import sqlite3
 import pytest
 
 from modules.jobs.queue import Queue
+from modules.jobs.training import Training, from_dict
 from modules.recipe.fields import Recipe
 from modules.store import Store
 
@@ -42,7 +43,7 @@ def test_a_job_that_kills_the_engine_twice_has_failed_and_the_others_go_on(path)
     queue.add(Recipe(prompt="next", seed=1))
     for _ in range(2):
         assert queue.claim().id == poison
-        queue.died(poison, "killed by signal 9")
+        queue.died(poison, "the engine died (killed by signal 9)")
     assert queue.job(poison).state == "failed" and "signal 9" in queue.job(poison).reason
     assert recipes(queue) == ["next"]
 
@@ -135,3 +136,44 @@ def test_a_disk_that_fills_up_moves_the_queue_to_memory_with_all_that_was_in_it(
         assert queue.waiting_count() < 100
     assert recipes(queue)[0] == "before" and "full" in store.notice
     assert sqlite3.connect(path).execute("PRAGMA quick_check").fetchone() == ("ok",)
+
+
+def test_jobs_of_two_kinds_share_their_ids_and_nothing_else(path):
+    store = Store(path)
+    pictures, trainings = Queue(store), Queue(store, "training", from_dict)
+    picture, training = pictures.add(Recipe(seed=1)), trainings.add(Training(name="cats"))
+    assert picture != training and pictures.waiting_count() == trainings.waiting_count() == 1
+    assert not pictures.drop(training) and pictures.job(training) is None
+    assert trainings.claim().recipe.name == "cats"
+    pictures.put_back()
+    assert trainings.unfinished()[0].state == "running" and pictures.claim().id == picture
+    trainings.end(training, "done")
+    assert pictures.last_ended() is None and trainings.last_ended().id == training
+
+
+def test_what_was_stopped_can_go_on(path):
+    queue = Queue(Store(path), "training", from_dict)
+    job = queue.add(Training(name="cats"))
+    assert not queue.resume(job)
+    queue.claim()
+    queue.died(job, "it died twice")
+    queue.claim()
+    queue.died(job, "it died twice", {"fraction": 0.5})
+    assert (queue.job(job).state, queue.job(job).reason, queue.job(job).facts) == ("failed", "it died twice", {"fraction": 0.5})
+    assert queue.resume(job) and not queue.resume(job)
+    assert (queue.claim().attempt, queue.last_ended()) == (1, None)
+    queue.end(job, "cancelled")
+    assert queue.resume(job) and queue.drop(job)
+    queue.resume(job)
+    queue.claim()
+    queue.end(job, "done")
+    assert not queue.resume(job)
+
+
+def test_a_store_from_before_there_were_kinds_goes_on(path):
+    Queue(Store(path)).add(Recipe(prompt="old", seed=1))
+    with sqlite3.connect(path) as old:
+        old.execute("ALTER TABLE jobs DROP COLUMN kind")
+    queue = Queue(Store(path))
+    queue.add(Recipe(prompt="new", seed=1))
+    assert recipes(queue) == ["old", "new"]
