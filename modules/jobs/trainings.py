@@ -106,5 +106,5 @@ class Trainings:
 
 def _shown(job: Job[Training]) -> dict[str, object]:
     nowhere = {"stage": "", "fraction": None, "values": {}}
-    told = {"name": job.recipe.name, "about": in_words(job.recipe), "minutes": job.recipe.minutes}
+    told = {"name": job.recipe.name, "about": in_words(job.recipe), "minutes": job.recipe.minutes, "folder": job.recipe.folder}
     return {"job": job.id, "state": job.state, "attempt": job.attempt, "reason": job.reason, **told, **nowhere}

@@ -10,14 +10,19 @@ export const pictures = { list: [], chosen: null, complete: false, loaded: false
 
 let loading = false;
 
+/** The newest picture that was asked for; samples of a training come by themselves, and push nothing off the stage. */
+function newest() {
+  return pictures.list.find((picture) => !picture.file?.startsWith("train-samples/")) ?? pictures.list[0] ?? null;
+}
+
 /** The picture on the stage while nothing is being drawn. */
 export function shown() {
-  return pictures.list.find((picture) => picture.id === pictures.chosen) ?? pictures.list[0] ?? null;
+  return pictures.list.find((picture) => picture.id === pictures.chosen) ?? newest();
 }
 
 /** Looks at picture `id`; null follows what is being drawn and then the newest. */
 export function choose(id) {
-  const isNewest = id === pictures.list[0]?.id && !live.state.running;
+  const isNewest = id === newest()?.id && !live.state.running;
   pictures.chosen = isNewest ? null : id;
   tell();
 }

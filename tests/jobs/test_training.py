@@ -101,6 +101,6 @@ def test_a_row_from_elsewhere_is_refused():
 
 
 def test_a_sample_says_which_training_it_belongs_to(settings):
-    text = infotext(asked(settings), "lora", {"step": 1200.0, "loss": 0.01234567, "rate": 0.1})
+    text = infotext(asked(settings), "denoiser", {"step": 1200.0, "loss": 0.01234567, "rate": 0.1})
     assert text.startswith("A sample of the training mine: LoRA of tiny.safetensors on cats\n")
-    assert "Training: mine, Training stage: lora, Training step: 1200, Training loss: 0.0123457, Version: Easel" in text
+    assert "Training: mine, Training stage: denoiser, Training step: 1200, Training loss: 0.0123457, Version: Easel" in text
