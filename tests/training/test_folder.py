@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import app
-from modules.model_manager.library import scan
+from modules.model_manager.library import find, scan
 from modules.training import autoencoder, clip, denoiser
 from modules.training.files import Unusable
 from modules.training.folder import Folder, read_folder, square
@@ -154,7 +154,7 @@ def test_the_steps_make_a_checkpoint_of_a_folder(tmp_path: Path, capsys: pytest.
     pictures = write_folder(tmp_path / "squares", 12, side=32)
     places = ["--data", str(pictures), "--folder", str(tmp_path / "work"), "--output", str(tmp_path / "squares.safetensors")]
     assert app.main(["train", "all", *places, "--minutes", "0.001", "--threads", "1"]) == 0
-    (found,) = scan([tmp_path])
+    found = find(scan([tmp_path]), "squares.safetensors")
     assert found.status == "ok" and "12 pictures with captions" in capsys.readouterr().out
     assert app.main(["train", "evaluate", *places]) == 1
     assert "emoji only" in capsys.readouterr().err
