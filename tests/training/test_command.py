@@ -65,7 +65,9 @@ def test_bad_options_are_bad_use(wrong: list[str], capsys: pytest.CaptureFixture
 
 
 def test_help_names_every_step_and_preset(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit):
-        app.main(["train", "--help"])
-    said = capsys.readouterr().out
-    assert all(f"  {step} " in said for step in (*train.STEPS, "inpainting")) and all(name in said for name in PRESETS)
+    said = []
+    for asked in (["train", "--help"], ["train", "all", "--help"]):
+        with pytest.raises(SystemExit):
+            app.main(asked)
+        said.append(capsys.readouterr().out)
+    assert all(f"  {step} " in said[0] for step in (*train.STEPS, "inpainting")) and all(name in said[1] for name in PRESETS)
