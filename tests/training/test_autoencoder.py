@@ -59,6 +59,15 @@ def test_it_learns(icons: Path) -> None:
     assert again < own
 
 
+def test_both_halves_and_the_codes_are_trained(icons: Path) -> None:
+    training = autoencoder.trainer(Emoji(icons), batch=4, **small("vq", 8)._asdict())
+    network = training.networks["network"]
+    parts = [network.encoder.conv_in.weight, network.quantize.embedding.weight, network.decoder.conv_out.weight]
+    before = [part.detach().clone() for part in parts]
+    values = training.step(0, 0.3)
+    assert values["codebook"] > 0 and all((part != old).any() for part, old in zip(parts, before, strict=True))
+
+
 def test_a_codebook_moves_to_the_latents_and_they_to_it() -> None:
     network = autoencoder.build((8, 8), 2, 4)
     latents = torch.tensor([[0.0, 1.0], [4.0, 4.0]]).T[None, :, None].requires_grad_()  # (1, 2, 1, 2)
