@@ -44,6 +44,7 @@ class Bench:
 
     def open(self, tab="Inpainting"):
         self.page.get_by_role("tab", name=tab).click()
+        self.visit.type(batch_count=1)  # what is typed is kept from visit to visit
         return self
 
     def drop(self, picture, name="picture.png"):
