@@ -1,6 +1,13 @@
 """The folded part Networks: LoRAs into the prompt and out again."""
 
+import time
+
 from playwright.sync_api import expect
+
+
+def newest(studio):
+    pictures = studio.ask("/api/v1/pictures?limit=1")[1]
+    return pictures[0]["infotext"] if pictures else ""
 
 
 def test_a_press_puts_a_lora_into_the_prompt_and_the_next_takes_it_out(visit):
@@ -25,10 +32,11 @@ def test_a_press_puts_a_lora_into_the_prompt_and_the_next_takes_it_out(visit):
 
 def test_a_picture_is_drawn_with_its_lora_and_says_so(visit, studio):
     visit.choose("tiny")
-    before = visit.count()
     visit.ask_for("a fox<lora:my style:1>", width=64, height=64, steps=2)
-    visit.wait_for_count(before + 1)
-    assert 'Lora hashes: "my style: ' in studio.ask("/api/v1/pictures?limit=1")[1][0]["infotext"]
+    deadline = time.monotonic() + 60
+    while not (drawn := 'Lora hashes: "my style: ' in newest(studio)) and time.monotonic() < deadline:
+        visit.page.wait_for_timeout(200)
+    assert drawn
     visit.ask_for("a fox<lora:my stile:1>", width=64, height=64)
     expect(visit.page.locator("#problem [role=alert]")).to_have_text("Prompt: there is no LoRA my stile; did you mean my style?")
     expect(visit.box("prompt")).to_be_focused()
