@@ -39,8 +39,10 @@ class Visit:
         return address.startswith((f"{self.url}/", "data:", "blob:"))
 
     def open(self) -> "Visit":
+        """Opens the page at its first tab: the page itself goes on where the visit before ended."""
         self.page.goto(self.url)
-        return self.ready()
+        self.ready().page.get_by_role("tab", name="Text to image").click()
+        return self
 
     def reload(self) -> "Visit":
         self.page.reload()

@@ -149,7 +149,7 @@ def test_a_spent_engine_is_replaced_between_jobs(three: Path, tmp_path: Path) ->
     queue = Queue(Store(tmp_path / "easel.sqlite3"))
     options = [f"--checkpoints={three}", f"--state={tmp_path}", "--device=cpu", "--precision=float32", "--memory-budget=0"]
     engines: set[int] = set()
-    supervisor = Supervisor(queue, options, keep=lambda picture: 1, changed=lambda: None)
+    supervisor = Supervisor(queue, options, keep=lambda picture, kind: 1, changed=lambda: None)
     supervisor._command = [sys.executable, "-c", SPENT_AT_ONCE, *options]
     recipe = Recipe(prompt="a fox", steps=1, width=64, height=64, seed=1, cfg_scale=1)
     jobs = [queue.add(replace(recipe, checkpoint=f"{name}.safetensors")) for name in "abb"]
