@@ -41,7 +41,7 @@ LINEAR_START, LINEAR_END = 0.00085, 0.0120
 GAMMA = 5.0  # of min-SNR (Hang et al. 2023)
 DROPPED = 0.1
 SIMPLE_UNTIL = 0.375  # the part of the curriculum that shows one large thing
-LARGER_FROM, LARGER_SHARE = 0.6, 0.3  # the part after which this share of batches is of larger pictures
+LARGER_FROM, LARGER_SHARE = 0.6, 0.45  # the part after which this share of batches is of larger pictures
 SHOWN = 24  # pictures of the sample grid
 
 

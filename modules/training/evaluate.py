@@ -220,7 +220,7 @@ def evaluate(
     stage: Stage = WIDE,
     told: Told | None = None,
 ) -> bool:
-    """Train the judge as long as `budget` says, draw, judge and write; False if the judge was stopped before.
+    """Train the judge as long as `budget` says, draw, judge and write; False if that was stopped.
 
     Raises FileNotFoundError naming the step that is missing.
     """
@@ -233,7 +233,10 @@ def evaluate(
         return True
     network = judge.load(folder)
     asked = {side: ask(side, count, stage=stage) for side, count in counts.items()}
-    pictures = {side: drawn(checkpoint, asked[side], side, folder) for side in counts}
+    try:
+        pictures = {side: drawn(checkpoint, asked[side], side, folder) for side in counts}
+    except KeyboardInterrupt:
+        return False
     tables = tuple(table(network, studies, pictures[side], asked[side], stage) for side in counts)
     real = rendered(studies, scenes(np.random.default_rng(SEED + 3), WIDE, PAIRS, held_out=True))
     one, other = torch.from_numpy(to_signed(real)), given_back(studies.vae, real)

@@ -28,11 +28,12 @@ CHANNELS = (32, 48, 96, 192, 256)  # at 1/2, 1/4 ... 1/32 of the picture
 WIDTH = 128  # of the map
 CELL = 8  # pixels of a picture to a cell of the map
 BATCH = 32
-PEAK_RATE = 2e-3
-WARM_UP, DECAY_FROM = 50, 0.3
-SPOILT = 0.35  # the part of things that are spoilt
-THROUGH = 10  # one picture in so many goes through the autoencoder
-LARGER = 5  # one batch in so many shows larger pictures
+PEAK_RATE = 4e-3
+WARM_UP, DECAY_FROM = 50, 0.4
+SPOILT, SPOILT_FROM = 0.45, 0.2  # the part of things that are spoilt, after this part of the budget; it rises until then
+LESSONS = (*SPOILERS, "cut", "melted", "melted", "blended", "blended")  # the ways to spoil, the harder ones more often
+THROUGH = 8  # one picture in so many goes through the autoencoder
+LARGER, LARGER_FROM = 5, 0.6  # one batch in so many shows larger pictures, after this part of the budget
 SHIFT = 4  # pixels by which pictures are moved off the scenes' grid
 THERE = 0.5
 
@@ -195,7 +196,7 @@ def loss(maps: Maps, wanted: Labels) -> tuple[Tensor, dict[str, float]]:
 
     parts = {
         "there": mean(F.binary_cross_entropy_with_logits(maps.there, wanted.there, reduction="none")),
-        "sound": mean(F.binary_cross_entropy_with_logits(maps.sound, wanted.sound, reduction="none"), wanted.there),
+        "sound": 1.5 * mean(F.binary_cross_entropy_with_logits(maps.sound, wanted.sound, reduction="none"), wanted.there),
         "things": mean(F.cross_entropy(maps.things, wanted.things, ignore_index=-1, reduction="none")),
         "colours": 0.5 * mean(F.cross_entropy(maps.colours, wanted.colours, ignore_index=-1, reduction="none")),
         "sizes": 0.5 * mean((maps.sizes - wanted.sizes).abs(), wanted.there),
@@ -227,10 +228,10 @@ class Studies:
     things: tuple[Thing, ...] = THINGS
     vae: AutoencoderKL | None = None
 
-    def batch(self, rng: np.random.Generator, stage: Stage, count: int, held_out: bool = False) -> tuple[Tensor, Labels]:
-        """Pictures of scenes of one side, (count, 3, side, side), of whose things about a third are spoilt."""
-        chosen = scenes(rng, stage, count, held_out, self.things)
-        spoilt = [rng.random(len(scene.things)) < SPOILT for scene in chosen]
+    def batch(self, rng: np.random.Generator, stage: Stage, count: int, share: float = SPOILT) -> tuple[Tensor, Labels]:
+        """Pictures of scenes of one side, (count, 3, side, side), of whose things this share is spoilt."""
+        chosen = scenes(rng, stage, count, things=self.things)
+        spoilt = [rng.random(len(scene.things)) < share for scene in chosen]
         passed = count // THROUGH if self.vae else 0
         drawn = [
             self.draw(rng, scene, [flag and number >= passed for flag in flags])
@@ -248,7 +249,7 @@ class Studies:
         for number, placed in enumerate(scene.things):
             if spoilt[number]:
                 other = self.things[(placed.thing + rng.integers(1, len(self.things))) % len(self.things)]
-                how = kind or [*SPOILERS][rng.integers(len(SPOILERS))]
+                how = kind or LESSONS[rng.integers(len(LESSONS))]
                 sprites[number] = spoil(rng, how, sprites[number], sprite(other, other.colour, placed.size, self.icons))
         return compose(scene, sprites)
 
@@ -288,9 +289,10 @@ def trainer(studies: Studies, seed: int = 6, channels: Sequence[int] = CHANNELS,
 
     def step(number: int, fraction: float) -> dict[str, float]:
         rng, noise = generators(seed, number)
-        larger = number % LARGER == LARGER - 1
+        larger = fraction > LARGER_FROM and number % LARGER == 0
         stage = replace(LARGE, sides=(int(rng.choice(LARGE.sides)),)) if larger else WIDE
-        pictures, wanted = studies.batch(rng, stage, batch // 4 if larger else batch)
+        share = SPOILT * min(1.0, fraction / SPOILT_FROM)
+        pictures, wanted = studies.batch(rng, stage, batch // 4 if larger else batch, share)
         rate = apply_rate(optimiser, PEAK_RATE, learning_rate(fraction, number, WARM_UP, DECAY_FROM))
         network.train()
         with accelerator().autocast():

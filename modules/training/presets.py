@@ -29,7 +29,7 @@ FEW = replace(SIMPLE, only=tuple(number for number, thing in enumerate(THINGS) i
 
 PRESETS = {
     "starter": Preset(
-        minutes={"autoencoder": 36, "clip": 18, "denoiser": 176, "inpainting": 60, "evaluate": 7},
+        minutes={"autoencoder": 36, "clip": 18, "denoiser": 176, "inpainting": 60, "evaluate": 14},
         counts=COUNTS,
         masked={name: count for name, count in COUNTS.items() if name != "simple"},
         stages=STAGES,

@@ -88,6 +88,8 @@ def test_the_engines_pictures_are_judged_and_reported(icons: Path, tmp_path: Pat
     checkpoint = tmp_path / "models" / "x.safetensors"
     checkpoint.parent.mkdir()
     write_checkpoint(checkpoint)
+    with checkpoint.with_suffix(".yaml").open("a") as about:
+        about.write("\ndefaults: {steps: 2}\n")
     checkpoint.with_suffix(".md").write_text("# A model\n")
     network = autoencoder.build((8, 8, 16, 16))
     autoencoder.start_linear(network)
