@@ -126,19 +126,22 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     options = parser.parse_args()
     network, chosen = judge.load(options.judge), tasks(options.count)
-    removed, replaced, seams = [], [], []
+    removed, replaced, empty, seams = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         painter = Painter(options.checkpoint.absolute(), Path(folder))
         for task in tqdm(chosen, unit="scene"):
             before = draw(task.scene, options.icons)
-            empty = draw(replace(task.scene, things=(task.other,)), options.icons)
+            empty.append(draw(replace(task.scene, things=(task.other,)), options.icons))
             removed.append(painter.paint(before, task.box, **REMOVE_OBJECT))
-            seams.append(step(removed[-1], task.box) - step(empty, task.box))
+            seams.append(step(removed[-1], task.box) - step(empty[-1], task.box))
             words = f"{article(THINGS[task.instead].name)} {BACKGROUNDS[task.scene.background].phrases[0]}"
             replaced.append(painter.paint(before, task.box, prompt=words))
-    without, with_other = (judge.seen(network, torch.from_numpy(to_signed(np.stack(pictures)))) for pictures in (removed, replaced))
+    without, with_other, control = (judge.seen(network, torch.from_numpy(to_signed(np.stack(some)))) for some in (removed, replaced, empty))
     pairs = list(zip(chosen, without, with_other, strict=True))
     shares = {
+        "the other thing is seen where the scene is drawn without the removed one": [
+            any(f.thing == t.other.thing for f in seen.things) for t, seen in zip(chosen, control, strict=True)
+        ],
         "the other thing is still seen (95 % wanted)": [any(f.thing == t.other.thing for f in seen.things) for t, seen, _ in pairs],
         "the removed one is not (90 % wanted)": [
             not any(f.thing == t.removed.thing and near(f, t.removed) for f in seen.things) for t, seen, _ in pairs
