@@ -20,6 +20,7 @@ from modules.incoming.shelf import ID
 from modules.jobs.desk import Desk
 from modules.jobs.queue import QueueFull
 from modules.model_manager.loras import called
+from modules.png import packed
 from modules.recipe.fields import MAX_PROMPT, BadField
 
 COALESCE = 0.1  # seconds between two events of a stream at least
@@ -138,9 +139,8 @@ def _add_incoming(routes: APIRouter, desk: Desk) -> None:
 
     @routes.get("/incoming/{id}")
     def incoming(id: Hash) -> Response:
-        picture, file = _taken(desk.shelf.picture, id), io.BytesIO()
-        picture.image.save(file, "PNG", compress_level=1, icc_profile=picture.profile)
-        return Response(file.getvalue(), media_type="image/png", headers=FOREVER)
+        picture = _taken(desk.shelf.picture, id)
+        return Response(packed(picture.image, profile=picture.profile), media_type="image/png", headers=FOREVER)
 
 
 def _taken(take: Callable[..., Result], *values: object) -> Result:

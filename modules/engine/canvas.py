@@ -18,7 +18,7 @@ from modules.incoming.reader import BadPicture
 from modules.incoming.shelf import Shelf
 from modules.recipe.catalogue import FILL, LATENT_NOISE, LATENT_RESIZE, NOT_MASKED, ORIGINAL, SOFT
 from modules.recipe.fields import Recipe
-from modules.recipe.plan import Box, Plan, finished_size, fitted, padded, plan
+from modules.recipe.plan import Box, Plan, finished_size, fitted, padded, plan, scaled_into
 from modules.samplers.sigmas import SigmaTable
 
 REACH = 2.5  # deviations of the mask's blur beyond which it is cut off
@@ -56,9 +56,8 @@ class Canvas:
     @cached_property
     def _small(self) -> Image.Image:
         """The picture as previews show it."""
-        small = self.picture.copy()
-        small.thumbnail((PREVIEW, PREVIEW), Image.Resampling.BILINEAR)
-        return small.convert("RGB")
+        size = scaled_into(self.picture.size, (min(PREVIEW, self.picture.width), min(PREVIEW, self.picture.height)))
+        return self.picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2).convert("RGB")
 
     def in_place(self, glimpse: Image.Image) -> Image.Image:
         """A small picture of how it will look, with `glimpse` for what is being drawn."""

@@ -1,10 +1,8 @@
 """The whole story of a picture: recipe in, pictures and facts out."""
 
 import contextlib
-import io
 import math
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -12,7 +10,6 @@ from importlib.metadata import version
 
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from modules.engine import preview
@@ -24,6 +21,7 @@ from modules.engine.stop import CannotDraw, Skipped
 from modules.engine.studio import Studio, Warm
 from modules.engine.weights import checking
 from modules.jobs.messages import Picture
+from modules.png import packed
 from modules.recipe import infotext
 from modules.recipe.catalogue import SAMPLERS, SOFT
 from modules.recipe.fields import Recipe
@@ -35,8 +33,6 @@ from modules.version import VERSION
 
 Facts = dict[str, object]
 
-LARGE = 4_000_000  # pixels from which a PNG is packed in the fastest way there is, for it takes seconds otherwise
-PNG_LEVEL = 4  # a third of the time of the usual 6, for a few percent more bytes
 CFG_SCALE_OF_1 = 12.5  # the CFG scale that CFG++ takes for its own 1, its highest, so that usual values are usual there too
 LIBRARIES = ("torch", "diffusers", "transformers")
 
@@ -129,7 +125,7 @@ def draw(recipe: Recipe, picture: int, shared: Shared, reporter: Reporter, clock
             finished = canvas.pasted(finished) if canvas else finished
     with clock.phase("file"):
         text = infotext.write(alone, alone.seed)
-        return Picture(0, 0, picture, alone.seed, *finished.size, text, png(finished, text, canvas and canvas.profile))
+        return Picture(0, 0, picture, alone.seed, *finished.size, text, packed(finished, text, canvas and canvas.profile))
 
 
 def sample(recipe: Recipe, shared: Shared, report: Callable[[int, Tensor | None], None]) -> Tensor:
@@ -180,17 +176,6 @@ def skips_negative(recipe: Recipe) -> bool:
 def pixels(image: Tensor) -> Image.Image:
     """An image (3, H, W) in -1 to 1 as a picture."""
     return Image.fromarray(image.cpu().add(1).div(2).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy())
-
-
-def png(picture: Image.Image, text: str, profile: bytes | None = None) -> bytes:
-    """The picture as a PNG that carries `text` as its parameters, and its colour profile."""
-    about = PngInfo()
-    about.add_text("parameters", text)
-    file = io.BytesIO()
-    large = picture.width * picture.height >= LARGE
-    packing = {"compress_level": 1, "compress_type": zlib.Z_RLE} if large else {"compress_level": PNG_LEVEL}
-    picture.save(file, "PNG", pnginfo=about, icc_profile=profile, **packing)
-    return file.getvalue()
 
 
 def way(recipe: Recipe, shared: Shared) -> str:

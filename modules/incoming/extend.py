@@ -1,11 +1,10 @@
 """Outpainting: a picture on a larger canvas, and the mask of what is new on it."""
 
-import io
-
 import numpy
 from PIL import Image
 
 from modules.incoming.reader import MAX_PIXELS, BadPicture, read
+from modules.png import packed
 
 OVERLAP = 12  # pixels of the old picture that are drawn anew too, so that no seam is left
 MAX_MARGIN = 2048  # pixels
@@ -29,10 +28,4 @@ def extended(data: bytes, left: int, top: int, right: int, bottom: int) -> tuple
     inner = (left + kept[0], top + kept[1], width - right - kept[2], height - bottom - kept[3])
     if inner[0] < inner[2] and inner[1] < inner[3]:
         mask.paste(0, inner)
-    return _png(larger, incoming.profile), _png(mask)
-
-
-def _png(image: Image.Image, profile: bytes | None = None) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1, icc_profile=profile)
-    return file.getvalue()
+    return packed(larger, profile=incoming.profile), packed(mask)

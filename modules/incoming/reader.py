@@ -36,7 +36,10 @@ def read(data: bytes) -> Incoming:
 
 def read_mask(data: bytes) -> Image.Image:
     """A mask ("L"; white is drawn anew) from the file's brightness, or from its opacity where parts of it are transparent."""
-    image = read(data).image
+    with _opened(data) as opened:
+        if opened.mode in ("1", "L") and not opened.has_transparency_data:
+            return _upright(opened).convert("L")  # without a detour over colours, of which a large mask would take notice
+        image = _plain(opened).image
     if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] < 255:
         return image.getchannel("A")
     return image.convert("L")
@@ -78,9 +81,7 @@ def _check(image: Image.Image) -> None:
 
 def _plain(image: Image.Image) -> Incoming:
     profile = image.info.get("icc_profile") or None
-    with contextlib.suppress(Exception):  # whatever is wrong with its notes, the picture itself may be sound
-        ImageOps.exif_transpose(image, in_place=True)
-    image.load()
+    image = _upright(image)
     plain = "RGBA" if image.has_transparency_data else "RGB"
     if image.mode in (*SIXTEEN_BITS, "I"):
         image = Image.fromarray((numpy.asarray(image).astype(numpy.uint32) >> 8).clip(0, 255).astype(numpy.uint8))
@@ -92,6 +93,13 @@ def _plain(image: Image.Image) -> Incoming:
     if plain == "RGBA" and image.getchannel("A").getextrema()[1] == 0:
         raise BadPicture("it is transparent everywhere: there is nothing to see on it")
     return Incoming(image, profile if profile and len(profile) <= MAX_PROFILE else None)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    with contextlib.suppress(Exception):  # whatever is wrong with its notes, the picture itself may be sound
+        ImageOps.exif_transpose(image, in_place=True)
+    image.load()
+    return image
 
 
 def _from_print(image: Image.Image, profile: bytes | None) -> Image.Image:

@@ -7,8 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -25,11 +24,12 @@ class Shelf:
     """Pictures by id in `folder`. What is on it was read once, whole, before it was put there."""
 
     folder: Path
+    _sizes: dict[str, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)  # what lies there never changes
 
     def keep(self, data: bytes) -> str:
         """Puts a picture's file there and returns its id. BadPicture if it is none, OSError if it cannot be written."""
-        read(data)
         id = hashlib.sha256(data).hexdigest()
+        self._sizes[id] = read(data).image.size
         path = self.folder / id
         with contextlib.suppress(FileNotFoundError):
             os.utime(path)  # fresh again
@@ -67,7 +67,9 @@ class Shelf:
         """(width, height) in pixels, upright."""
         if not ID.fullmatch(id) or not (self.folder / id).is_file():
             raise LookupError(GONE)
-        return _size_of(self, id)
+        if id not in self._sizes:
+            self._sizes[id] = self.picture(id).image.size
+        return self._sizes[id]
 
     def mask_extremes(self, id: str) -> tuple[int, int]:
         """The darkest and the lightest value of a mask, 0 to 255."""
@@ -79,8 +81,3 @@ class Shelf:
             with contextlib.suppress(OSError):
                 if path.name not in needed and path.lstat().st_mtime < time.time() - FRESH:
                     path.unlink()
-
-
-@lru_cache(maxsize=256)  # what lies under a hash never changes
-def _size_of(shelf: Shelf, id: str) -> tuple[int, int]:
-    return shelf.picture(id).image.size
