@@ -1,7 +1,8 @@
-"""How well things are removed and replaced: `python benchmarks/inpainting.py JUDGE ICONS [--checkpoint FILE] [--count 100]`.
+"""How well things are removed and replaced: `python benchmarks/inpainting.py JUDGE ICONS [--checkpoint NAME] [--count 100]`.
 
 Held-out scenes of two things are drawn, one of the two is masked by its square, and the judge that `train evaluate` made (the folder
-JUDGE, with judge.pt) says what it sees afterwards. ICONS is the folder with the things' drawings.
+JUDGE, with judge.pt) says what it sees afterwards. ICONS is the folder with the things' drawings, NAME a file or a checkpoint of
+models/Stable-diffusion. Things are removed as the page's button does it, and replaced at the strength that suits the checkpoint.
 """
 
 import argparse
@@ -21,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from modules.engine.run import run
 from modules.engine.studio import Studio
 from modules.jobs.messages import Picture
-from modules.model_manager.choice import recipe_for
+from modules.model_manager.choice import recipe_for, usable
 from modules.model_manager.library import scan
-from modules.recipe.request import REMOVE_OBJECT
+from modules.recipe.request import removal
 from modules.settings import PROGRAM
 from modules.training import judge
 from modules.training.backgrounds import BACKGROUNDS
@@ -35,7 +36,8 @@ from modules.training.scenes import WIDE, Placed, Scene, scenes
 SEED = 31
 MARGIN = 2  # pixels around a thing's square that are masked too
 ACROSS = 2  # pixels on either side of the mask's edge whose colours are compared
-STARTER = PROGRAM / "models" / "Stable-diffusion" / "starter.safetensors"
+MODELS = PROGRAM / "models" / "Stable-diffusion"
+REPLACED = 0.75  # the strength that things are replaced at by a checkpoint that does not see the mask
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,13 @@ def tasks(count: int) -> list[Task]:
 class Painter:
     """Changes pictures with one checkpoint, as the page and the command line do."""
 
-    def __init__(self, checkpoint: Path, state: Path) -> None:
-        self._studio = Studio([checkpoint.parent], [], state)
-        self._name, self._hashes = checkpoint.name, state / "hashes.sqlite3"
-        self._found = scan([checkpoint.parent], self._hashes)
+    def __init__(self, checkpoint: str, state: Path) -> None:
+        file = Path(checkpoint).absolute()
+        folder, wanted = (file.parent, file.name) if file.is_file() else (MODELS, checkpoint)
+        self._studio, self._hashes = Studio([folder], [], state), state / "hashes.sqlite3"
+        self._found = scan([folder], self._hashes)
+        chosen = usable(self._found, wanted)
+        self._name, self.inpaints = chosen.name, chosen.architecture.inpaints
 
     def paint(self, picture: np.ndarray, box: tuple[int, int, int, int], **request: object) -> np.ndarray:
         mask = Image.new("L", picture.shape[1::-1])
@@ -122,20 +127,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("judge", type=Path)
     parser.add_argument("icons", type=Path)
-    parser.add_argument("--checkpoint", type=Path, default=STARTER)
+    parser.add_argument("--checkpoint", metavar="NAME", default="starter")
     parser.add_argument("--count", type=int, default=100)
     options = parser.parse_args()
     network, chosen = judge.load(options.judge), tasks(options.count)
     removed, replaced, empty, seams = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        painter = Painter(options.checkpoint.absolute(), Path(folder))
+        painter = Painter(options.checkpoint, Path(folder))
+        removing, strength = removal(painter.inpaints), 1 if painter.inpaints else REPLACED
         for task in tqdm(chosen, unit="scene"):
             before = draw(task.scene, options.icons)
             empty.append(draw(replace(task.scene, things=(task.other,)), options.icons))
-            removed.append(painter.paint(before, task.box, **REMOVE_OBJECT))
+            removed.append(painter.paint(before, task.box, **removing))
             seams.append(step(removed[-1], task.box) - step(empty[-1], task.box))
             words = f"{article(THINGS[task.instead].name)} {BACKGROUNDS[task.scene.background].phrases[0]}"
-            replaced.append(painter.paint(before, task.box, prompt=words))
+            replaced.append(painter.paint(before, task.box, prompt=words, denoising_strength=strength))
     without, with_other, control = (judge.seen(network, torch.from_numpy(to_signed(np.stack(some)))) for some in (removed, replaced, empty))
     pairs = list(zip(chosen, without, with_other, strict=True))
     shares = {

@@ -18,15 +18,16 @@ from modules.gallery.writer import save
 from modules.incoming.extend import extended
 from modules.incoming.shelf import Shelf
 from modules.jobs.messages import Message, Picture, Progress
-from modules.model_manager.choice import recipe_for
+from modules.model_manager.choice import inpaints, recipe_for
 from modules.model_manager.library import scan, scan_vaes
 from modules.recipe.fields import FIELDS, BadField, Recipe
 from modules.recipe.plan import steps_drawn
-from modules.recipe.request import REMOVE_OBJECT
+from modules.recipe.request import extension, removal
 from modules.settings import Settings
 
 OPTIONS = ["negative_prompt", "steps", "sampler", "schedule", "cfg_scale", "seed", "width", "height", "batch_size", "clip_skip", "vae"]
 RARE = [name for name, (_, about) in FIELDS.items() if about.quiet] + ["randn_source"]
+PICTURES = ("init_image", "mask")  # the fields that name pictures
 CHANGING = ["denoising_strength", "resize_mode", "mask_mode", "mask_edge", "mask_blur", "inpaint_area", "masked_padding", "masked_content"]
 
 
@@ -55,10 +56,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     changing.add_argument(
         "--mask", type=existing_file, metavar="FILE", help="its mask (white is drawn anew), or a folder of masks of the same names"
     )
-    changing.add_argument("--remove", action="store_true", help="let what is masked become its surroundings; needs no prompt")
-    changing.add_argument("--extend", metavar="L,T,R,B", help="draw so many pixels more on the left, top, right and bottom")
+    changing.add_argument("--remove", action="store_true", help="let what is masked become its surroundings; needs no prompt or strength")
+    changing.add_argument("--extend", type=_margins, metavar="L,T,R,B", help="draw so many pixels more on the left, top, right and bottom")
     add_fields(changing, CHANGING)
     add_settings(parser, ["data_dir", "models_dir", "ckpt_dir", "vae_dir", "lora_dir", "outdir", "device", "precision"])
+
+
+def _margins(text: str) -> list[int]:
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.strip().isdigit() and len(part) < 6 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 64,0,64,0")
+    return [int(part) for part in parts]
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -66,10 +74,12 @@ def main(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="easel-") as folder:
         shelf = Shelf(Path(folder))
         try:
-            tasks = _tasks(arguments, settings, shelf)
+            tasks, left_out = _tasks(arguments, settings, shelf)
         except BadField as error:
             return fail(str(error), 2)
-        return _draw_all(tasks, arguments, settings, shelf)
+        for problem in left_out:
+            fail(f"left out: {problem}", 1)
+        return _draw_all(tasks, arguments, settings, shelf) or int(bool(left_out))
 
 
 def _draw_all(tasks: list[Task], arguments: argparse.Namespace, settings: Settings, shelf: Shelf) -> int:
@@ -101,25 +111,42 @@ def _draw_all(tasks: list[Task], arguments: argparse.Namespace, settings: Settin
     return 0
 
 
-def _tasks(arguments: argparse.Namespace, settings: Settings, shelf: Shelf) -> list[Task]:
-    """What is to be drawn, everything checked. BadField says what is wrong."""
+def _tasks(arguments: argparse.Namespace, settings: Settings, shelf: Shelf) -> tuple[list[Task], list[str]]:
+    """What is to be drawn, everything checked, and what is wrong with files of a folder, which are left out. BadField for all else."""
     roots, store = settings.checkpoint_roots, settings.hashes
     models = scan(roots, store), scan_vaes(settings.vae_roots, roots, store), settings.lora_roots, store
-    names = [*OPTIONS, *RARE, *CHANGING, "prompt", "batch_count", "checkpoint"]
-    request = {name: getattr(arguments, name) for name in names} | _size(arguments.size)
-    if arguments.remove:
-        request |= REMOVE_OBJECT
+    request = _request(arguments, inpaints(models[0], arguments.checkpoint or ""))
+    if not arguments.init:
+        return [Task(recipe_for(request, *models, shelf), "")], []
+    if not arguments.init.is_dir():
+        return [Task(recipe_for(request | _pictures(arguments.init, arguments, shelf), *models, shelf), "")], []
+    tasks: list[Task] = []
+    left_out: list[str] = []
+    for file in sorted(path for path in arguments.init.iterdir() if path.is_file()):
+        try:
+            tasks.append(Task(recipe_for(request | _pictures(file, arguments, shelf), *models, shelf), file.stem))
+        except BadField as error:
+            if error.field not in PICTURES:
+                raise
+            left_out.append(str(error) if file.name in str(error) else f"{file}: {error}")
+    if not tasks:
+        nothing = f"there is nothing in {arguments.init} that can be changed"
+        raise BadField("init_image", "; ".join([f"--init: {nothing}", *left_out[:1]]))
+    return tasks, left_out
+
+
+def _request(arguments: argparse.Namespace, inpaints: bool) -> dict[str, object]:
+    """The recipe's fields as they were asked for, without the pictures. What is asked for wins over what --remove and --extend mean."""
     if not arguments.init:
         if arguments.mask or arguments.extend or arguments.remove:
             raise BadField("init_image", "--mask, --extend and --remove change a picture: say which with --init")
         if arguments.prompt is None:
             raise BadField("prompt", "Prompt: say what to draw")
-        return [Task(recipe_for(request, *models, shelf), "")]
-    several = arguments.init.is_dir()
-    files = sorted(path for path in arguments.init.iterdir() if path.is_file()) if several else [arguments.init]
-    if not files:
-        raise BadField("init_image", f"--init: there is no file in {arguments.init}")
-    return [Task(recipe_for(request | _pictures(file, arguments, shelf), *models, shelf), file.stem if several else "") for file in files]
+    if arguments.extend and arguments.mask:
+        raise BadField("mask", "--extend makes a mask of its own: leave --mask out")
+    names = [*OPTIONS, *RARE, *CHANGING, "prompt", "batch_count", "checkpoint"]
+    asked = {name: value for name in names if (value := getattr(arguments, name)) is not None} | _size(arguments.size)
+    return (extension(inpaints) if arguments.extend else {}) | (removal(inpaints) if arguments.remove else {}) | asked
 
 
 def _size(text: str | None) -> dict[str, str]:
@@ -133,12 +160,10 @@ def _size(text: str | None) -> dict[str, str]:
 
 def _pictures(file: Path, arguments: argparse.Namespace, shelf: Shelf) -> dict[str, str]:
     """The picture's and its mask's ids."""
-    if arguments.extend and arguments.mask:
-        raise BadField("mask", "--extend makes a mask of its own: leave --mask out")
     with _blamed(file):
         if arguments.extend:
-            picture, mask = extended(file.read_bytes(), *_margins(arguments.extend))
-            return {"init_image": shelf.keep(picture), "mask": shelf.keep(mask), "masked_content": arguments.masked_content or "fill"}
+            picture, mask = extended(file.read_bytes(), *arguments.extend)
+            return {"init_image": shelf.keep(picture), "mask": shelf.keep(mask)}
         ids = {"init_image": shelf.keep(file.read_bytes())}
     if arguments.mask:
         several = arguments.mask.is_dir()
@@ -157,13 +182,6 @@ def _blamed(file: Path) -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         raise BadField("init_image", f"{file}: {getattr(error, 'strerror', None) or error}") from None
-
-
-def _margins(text: str) -> list[int]:
-    parts = text.split(",")
-    if len(parts) != 4 or not all(part.strip().isdigit() and len(part) < 6 for part in parts):
-        raise ValueError(f"--extend: {text!r} is not like 64,0,64,0")
-    return [int(part) for part in parts]
 
 
 def _drawer(settings: Settings, shelf: Shelf) -> Callable[[Task, Callable[[Picture, Task], None]], dict[str, object]]:

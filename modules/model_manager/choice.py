@@ -55,3 +55,11 @@ def usable(checkpoints: Sequence[Checkpoint], wanted: str, hashes: Path | None =
     if not can_be_used:
         raise LookupError("there is no usable checkpoint: put one into models/Stable-diffusion")
     return next((checkpoint for checkpoint in can_be_used if checkpoint.name == STARTER), can_be_used[0])
+
+
+def inpaints(checkpoints: Sequence[Checkpoint], wanted: str) -> bool:
+    """Whether the checkpoint that is meant was made for inpainting; False where there is none, which is said elsewhere."""
+    try:
+        return usable(checkpoints, wanted).architecture.inpaints
+    except LookupError:
+        return False

@@ -10,15 +10,6 @@ from modules.recipe.fields import FIELDS, MAX_PICTURES, MAX_SEED, BadField, Reci
 SAME_SHAPE = 0.02  # by which a mask's proportions may differ from the picture's, for sizes are rounded
 
 
-REMOVE_OBJECT: Mapping[str, object] = {  # what is masked becomes its surroundings: begun from them, asked for nothing
-    "prompt": "",
-    "negative_prompt": "",
-    "cfg_scale": 1,
-    "masked_content": FILL,
-    "denoising_strength": 0.4,
-}
-
-
 class Model(Protocol):
     """What a recipe needs to know of the checkpoint that will draw it."""
 
@@ -33,6 +24,19 @@ class Pictures(Protocol):
     def size_of(self, id: str) -> tuple[int, int]: ...
 
     def mask_extremes(self, id: str) -> tuple[int, int]: ...
+
+
+def removal(inpaints: bool) -> dict[str, object]:
+    """What "Remove object" asks for: what is masked becomes its surroundings, begun from them and asked for nothing.
+
+    A checkpoint that sees the mask (`inpaints`) knows the surroundings whatever it begins from; any other keeps them by a low strength.
+    """
+    return {"prompt": "", "negative_prompt": "", "cfg_scale": 1, "masked_content": FILL, "denoising_strength": 1.0 if inpaints else 0.4}
+
+
+def extension(inpaints: bool) -> dict[str, object]:
+    """What drawing beyond a picture's edges asks for: it begins from their colours."""
+    return {"masked_content": FILL, "denoising_strength": 1.0 if inpaints else 0.9}
 
 
 def resolve(request: Mapping[str, object], find: Callable[[str], Model], hash_of: Callable[[Model], str], pictures: Pictures) -> Recipe:

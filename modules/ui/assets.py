@@ -8,7 +8,7 @@ ICON = _HERE / "easel.svg"
 STYLES = ("frame.css", "form.css", "stage.css", "source.css", "train.css", "viewer.css")
 SCRIPTS = (
     *("dom", "words", "live", "pictures", "top", "viewer", "notes", "parameters"),
-    *("strip", "incoming", "mask", "source", "stage", "estimate", "networks", "train", "form", "keys", "scheme"),
+    *("strip", "incoming", "mask", "batch", "source", "stage", "estimate", "networks", "train", "form", "keys", "scheme"),
 )  # each after what it imports
 
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)

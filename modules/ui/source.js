@@ -1,5 +1,6 @@
 /* The picture that is changed, beside the stage: dropped, pasted, chosen or sent here, with the mask over it. */
 
+import { batch, collect } from "./batch.js";
 import { button, h, setText, settled, whenPresent } from "./dom.js";
 import { decoded, idIn, put, takeIn, wish } from "./incoming.js";
 import { follow, handOver, maskTransparent, open, surface, tools } from "./mask.js";
@@ -56,11 +57,22 @@ async function openPicture(id) {
   open(image.naturalWidth, image.naturalHeight);
 }
 
+/** Takes what was dropped: one picture to change, or a batch of them. */
+function takeAll(files) {
+  if (files.length < 2) return files[0] && take(files[0]);
+  leaveText();
+  return collect("pictures", files);
+}
+
+function leaveText() {
+  if (document.body.dataset.tab === "text-to-image") openTab("image-to-image");
+}
+
 /** Makes a file the picture that is changed. */
 async function take(chosen) {
   try {
     const { id } = await takeIn(chosen);
-    if (document.body.dataset.tab === "text-to-image") openTab("image-to-image");
+    leaveText();
     put("mask", "");
     put("init_image", id);
     wish("suit", id);
@@ -91,7 +103,7 @@ function followTab() {
 }
 
 whenPresent("#source", (home) => {
-  home.replaceChildren(h("div", { class: "tool-bar" }, tools, extend), room, caption);
+  home.replaceChildren(h("div", { class: "tool-bar" }, tools, h("div", { class: "folds" }, batch, extend)), room, caption);
   for (const part of [caption, extend]) part.hidden = true;
   opened = "";
   followTab();
@@ -105,7 +117,7 @@ for (const name of ["dragover", "drop"]) {
     if (![...event.dataTransfer.types].includes("Files")) return;
     event.preventDefault();
     event.stopPropagation();
-    if (name === "drop" && event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+    if (name === "drop") takeAll(event.dataTransfer.files);
   }, true);
 }
 document.addEventListener("paste", (event) => {

@@ -5,7 +5,7 @@ The tabs differ in what of it is shown, and in what of the form is asked for.
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import gradio as gr
 from gradio.components import Component
 
-from modules.recipe.catalogue import AUTOMATIC, FILL, ONLY_MASKED, WHOLE_PICTURE
+from modules.model_manager.choice import inpaints
+from modules.recipe.catalogue import AUTOMATIC, ONLY_MASKED, WHOLE_PICTURE
 from modules.recipe.fields import BadField, to_dict
-from modules.recipe.request import REMOVE_OBJECT
+from modules.recipe.request import extension, removal
 from modules.ui import form, sampling
 from modules.ui.examples import EXAMPLES
 from modules.ui.sizes import PRESETS, multiple_of_8, native_size, preset
@@ -30,6 +31,7 @@ LARGE_FOR = 1.5  # times the checkpoint's own side: what is larger is not drawn 
 TEXT, IMAGE, INPAINTING = "text-to-image", "image-to-image", "inpainting"
 TABS = {TEXT: "Text to image", IMAGE: "Image to image", INPAINTING: "Inpainting"}
 _PICTURES = ("init_image", "mask")
+_SUITED = ("width", "height", "inpaint_area")
 _DRAWN_WITH = ("sampler", "schedule", "steps", "cfg_scale", "seed", "width", "height", "clip_skip", "vae", *sampling.NAMES)
 _SENT = ("prompt", "negative_prompt", *_DRAWN_WITH)
 
@@ -70,8 +72,8 @@ def build(desk: "Desk", checkpoint: gr.Dropdown, tabs: gr.Tabs) -> tuple[Fields,
     wish = form.behind("wish")
 
     names, controls = list(fields), list(fields.values())
-    generate.click(partial(_submit, desk, names, {}), controls, problem, trigger_mode="multiple", **RAW)
-    remove.click(partial(_submit, desk, names, REMOVE_OBJECT), controls, problem, trigger_mode="multiple", **RAW)
+    generate.click(partial(_submit, desk, names, False), controls, problem, trigger_mode="multiple", **RAW)
+    remove.click(partial(_submit, desk, names, True), controls, problem, trigger_mode="multiple", **RAW)
     _grant(desk, wish, fields, checkpoint, tabs, problem)
     keep.click(partial(_keep, desk, names), controls, more, trigger_mode="always_last", **RAW)
     gr.on([control.change for control in controls], None, js="() => window.easel?.changed()", **QUIET)
@@ -88,10 +90,11 @@ def _grant(desk: "Desk", wish: gr.Textbox, fields: Fields, checkpoint: gr.Dropdo
     def named(*names: str) -> list[Component]:
         return [fields[name] for name in names]
 
-    suited = named("width", "height", "inpaint_area")
+    suited = named(*_SUITED)
     granted("suit", _suit, [fields["tab"], checkpoint], suited)
     granted("send", _sent, [], [fields["tab"], tabs, *named(*_PICTURES, *_SENT)])
     granted("extend", _extended, [checkpoint], [problem, *named(*_PICTURES), *suited, *named("masked_content", "denoising_strength")])
+    granted("batch", partial(_batch, list(fields)), list(fields.values()), [problem])
 
 
 def _prompts() -> Fields:
@@ -163,23 +166,29 @@ def _way(desk: "Desk", checkpoint: str | None) -> str:
     chosen = next((model for model in desk.checkpoints() if model.name == checkpoint and model.architecture), None)
     if chosen is None:
         return ""
-    how = "was made for inpainting: it sees the mask" if chosen.architecture.inpaints else "blends the old picture in at every step"
-    return f"<p>{escape(chosen.name)} {how}.</p>"
+    sees = chosen.architecture.inpaints
+    how = "was made for inpainting: it sees the mask" if sees else "blends the old picture in at every step"
+    return f"<p>{escape(chosen.name)} {how}. Remove object draws at denoising strength {removal(sees)['denoising_strength']:g}.</p>"
 
 
-def _suit(desk: "Desk", picture: str, tab: str, checkpoint: str | None) -> list[object]:
+def _suited(desk: "Desk", picture: str, tab: object, checkpoint: object) -> dict[str, object]:
     """Width, height and area that suit a picture that just came: all of a small one, the masked part of a large one."""
     native = native_size(desk.checkpoints(), checkpoint)
     try:
         width, height = desk.shelf.size_of(picture)
     except (LookupError, ValueError):
-        return [gr.skip()] * 3
+        return {}
     scale = min(1, LARGE_FOR * native / (width * height) ** 0.5)
     if scale == 1:
-        return [width, height, WHOLE_PICTURE]
+        return {"width": width, "height": height, "inpaint_area": WHOLE_PICTURE}
     if tab == INPAINTING:
-        return [native, native, ONLY_MASKED]
-    return [multiple_of_8(width * scale), multiple_of_8(height * scale), gr.skip()]
+        return {"width": native, "height": native, "inpaint_area": ONLY_MASKED}
+    return {"width": multiple_of_8(width * scale), "height": multiple_of_8(height * scale)}
+
+
+def _suit(desk: "Desk", picture: str, tab: str, checkpoint: str | None) -> list[object]:
+    suited = _suited(desk, picture, tab, checkpoint)
+    return [suited.get(name, gr.skip()) for name in _SUITED]
 
 
 def _sent(desk: "Desk", wish: str) -> list[object]:
@@ -211,7 +220,8 @@ def _extended(desk: "Desk", wish: str, checkpoint: str | None) -> list[object]:
         picture, mask = desk.extend(id, *margins)
     except (LookupError, ValueError, OSError) as error:
         return [_problem("init_image", f"Extend: {error}"), *[gr.skip()] * 7]
-    return ["", picture, mask, *_suit(desk, picture, INPAINTING, checkpoint), FILL, 0.9]
+    drawn = extension(inpaints(desk.checkpoints(), checkpoint or ""))
+    return ["", picture, mask, *_suit(desk, picture, INPAINTING, checkpoint), drawn["masked_content"], drawn["denoising_strength"]]
 
 
 def request_of(values: dict[str, object]) -> dict[str, object]:
@@ -229,15 +239,32 @@ def request_of(values: dict[str, object]) -> dict[str, object]:
     return request
 
 
-def _submit(desk: "Desk", names: list[str], instead: Mapping[str, object], *values: object) -> str:
-    """Queues the job, with other values `instead` of some. Returns what was wrong with it as HTML, or nothing."""
+def _submit(desk: "Desk", names: list[str], removes: bool, *values: object) -> str:
+    """Queues the job, to remove what is masked or as it is asked for. Returns what was wrong with it as HTML, or nothing."""
     typed = dict(zip(names, values, strict=True))
     desk.keep_draft(typed)
+    instead = removal(inpaints(desk.checkpoints(), str(typed["checkpoint"] or ""))) if removes else {}
     try:
         desk.submit(request_of(typed) | instead)
     except BadField as bad:
         return _problem(bad.field, str(bad))
     return ""
+
+
+def _batch(names: list[str], desk: "Desk", wish: str, *values: object) -> str:
+    """Queues a job for each picture that is wished for: JSON, a list of {name, init_image, mask}, where "" stands for the painted mask.
+
+    Each is drawn as if it had been dropped and nothing else been changed. Returns what was wrong with any of them as HTML.
+    """
+    typed = dict(zip(names, values, strict=True))
+    problems = []
+    for picture in json.loads(wish):
+        own = {name: picture[name] for name in _PICTURES if picture[name]}
+        try:
+            desk.submit(request_of(typed | own | _suited(desk, picture["init_image"], typed["tab"], typed["checkpoint"])))
+        except BadField as bad:
+            problems.append(_problem(bad.field, f"{picture['name']}: {bad}"))
+    return "".join(problems)
 
 
 def _problem(field: str, words: str) -> str:

@@ -3,12 +3,15 @@
 import base64
 import io
 import json
+import re
 import urllib.error
 import urllib.request
 
 import numpy
 import pytest
 from PIL import Image
+
+from tests import pictures as pictures_of_all_kinds
 
 SILLY_TAVERN = {
     **{"url": "http://x", "auth": "user:secret", "negative_prompt": "", "sampler_name": "DDIM", "scheduler": "normal"},
@@ -122,6 +125,26 @@ def test_bad_input_is_one_line_and_leaves_no_job(server, body, status, says):
     answered, answer = server.ask("/sdapi/v1/img2img", body)
     assert answered == status and says in answer["detail"] and "\n" not in answer["detail"]
     assert (server.state()["last"], server.state()["queued_count"]) == before
+
+
+@pytest.mark.parametrize("name", sorted(set(pictures_of_all_kinds.BAD) - {"too heavy"}))
+def test_a_file_that_is_no_plain_picture_is_refused_as_a_picture_and_as_a_mask(server, name):
+    data, says = pictures_of_all_kinds.BAD[name]
+    bad = base64.b64encode(data).decode()
+    masked = [{"init_images": [encoded(photo())], "mask": bad}] if bad else []  # no mask is no fault
+    for body in ({"init_images": [bad]}, *masked):
+        status, answer = server.ask("/sdapi/v1/img2img", body)
+        assert status == 422 and re.search(says, answer["detail"]) and "\n" not in answer["detail"]
+
+
+@pytest.mark.parametrize("name", pictures_of_all_kinds.GOOD)
+def test_every_format_comes_back_in_its_colours(server, name):
+    data, mode, off = pictures_of_all_kinds.GOOD[name]
+    body = {"init_images": [base64.b64encode(data).decode()], "denoising_strength": 0, "steps": 1}
+    status, answer = server.ask("/sdapi/v1/img2img", body)
+    assert status == 200, answer
+    (after,) = pictures(answer)
+    assert after.mode == mode and abs(numpy.asarray(after.convert("RGB")).astype(int) - pictures_of_all_kinds.COLOURS).max() <= off
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b'{"a":' * 100_000, b"\xff\xfe", b'{"steps": NaN}', b'{"prompt": "\\ud800"}'])

@@ -2,11 +2,14 @@
 
 import base64
 import io
+import re
 
 import numpy
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
+
+from tests.pictures import BAD, COLOURS, GOOD, sixteen_bits
 
 GREEN, RED = (90, 150, 80), (250, 30, 30)
 SQUARE = (60, 50, 90, 80)
@@ -204,3 +207,68 @@ def test_what_is_missing_or_no_picture_is_said(bench):
     expect(visit.note("drawing.svg: an SVG is a drawing")).to_be_visible()
     visit.errors.clear()  # the browser itself notes the 422
     expect(page.locator("#source .about")).to_have_text("150 × 130")
+
+
+def test_a_batch_is_drawn_under_its_masks_and_what_cannot_be_is_named(bench, studio):
+    """Two pictures with masks of their names, one with a mask of another shape, one without a mask, and one that is none."""
+    visit, page, before = bench.visit, bench.page, scene()
+    mask, odd = Image.new("L", before.size), Image.new("L", (150, 30), 255)
+    mask.paste(255, SQUARE)
+    bench.open()
+    page.locator(".batch summary").click()
+    names = {name: encoded(before) for name in ("10.png", "2.png", "odd.png", "bare.png")} | {"drawing.png": b"<svg/>"}
+    masks = {
+        "2.jpg": encoded(mask),
+        "10.png": encoded(mask),
+        "odd.png": encoded(odd),
+        "drawing.png": encoded(mask),
+    }
+    for kind, files in (("pictures", names), ("masks", masks)):
+        page.locator(f".batch .{kind} input").first.set_input_files(
+            [{"name": name, "mimeType": "image/png", "buffer": data} for name, data in files.items()]
+        )
+    expect(page.locator(".batch .pictures .count")).to_have_text("5 chosen")
+    count = visit.count()
+    visit.type(prompt="grass", steps=4, mask_blur=2)
+    page.get_by_role("button", name="Draw them all").click()
+    visit.wait_for_count(count + 2)
+    visit.wait_for_rest()
+    expect(page.locator(".batch [role=status]")).to_have_text("3 pictures handed over.")
+    left_out = visit.note("Left out")
+    expect(left_out).to_contain_text("bare.png: there is no mask of this name; drawing.png: an SVG is a drawing")
+    expect(page.locator("#problem [role=alert]")).to_have_text("odd.png: Mask: 150x30 has another shape than the picture, 150x130")
+    near = numpy.zeros((130, 150), bool)
+    near[45:85, 55:95] = True
+    for picture in studio.ask("/api/v1/pictures?limit=2")[1]:
+        after = numpy.asarray(Image.open(studio.data / "outputs" / picture["file"]).convert("RGB")).astype(int)
+        different = (after != numpy.asarray(before)).any(axis=2)
+        assert not different[~near].any() and different[50:80, 60:90].mean() > 0.9
+    visit.errors.clear()  # the browser itself notes the 422
+
+
+def test_every_format_is_taken_or_named_with_what_is_wrong(bench, studio, tmp_path):
+    visit, page = bench.visit, bench.page
+    good = ("cmyk jpeg", "palette", "rgba")
+    for name in good:
+        (tmp_path / f"{name}.png").write_bytes(GOOD[name][0])
+    sixteen_bits().resize((64, 64)).save(tmp_path / "sixteen bits.png")
+    bad = {name: data for name, (data, _) in BAD.items() if name != "too heavy"}
+    for name, data in bad.items():
+        (tmp_path / f"{name}.png").write_bytes(data)
+    bench.open("Image to image")
+    expect(page.locator(".batch .masks")).to_be_hidden()
+    page.locator(".batch input[webkitdirectory]").first.set_input_files(tmp_path)
+    count = visit.count()
+    visit.type(prompt="grass", steps=1, denoising_strength=0)
+    page.get_by_role("button", name="Draw them all").click()
+    visit.wait_for_count(count + 4)
+    visit.wait_for_rest()
+    words = visit.note("Left out").text_content()
+    for name in bad:
+        assert re.search(f"{name}.png: [^;]*({BAD[name][1]})", words), name
+    newest = studio.ask("/api/v1/pictures?limit=4")[1][::-1]
+    *files, deep = (numpy.asarray(Image.open(studio.data / "outputs" / picture["file"]).convert("RGB")).astype(int) for picture in newest)
+    for name, after in zip(good, files, strict=True):
+        assert abs(after - COLOURS).max() <= GOOD[name][2], name
+    assert abs(deep[::2, ::2, 0] - (numpy.asarray(sixteen_bits()) >> 8)).max() <= 1
+    visit.errors.clear()

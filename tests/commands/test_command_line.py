@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.loras import write_lora
+from tests.pictures import BAD, COLOURS, GOOD
 from tests.servers import MODELS, ROOT
 
 APP = [sys.executable, str(ROOT / "app.py")]
@@ -222,6 +224,31 @@ def test_a_picture_is_extended(places, tmp_path, photo):
     assert (after[:, 40 + 12 + 10 : 190 - 12 - 10] == before[:, 22:128]).all()
 
 
+def test_files_of_a_folder_that_cannot_be_used_are_named_and_left_out(places, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, (data, *_) in (BAD | GOOD).items():
+        (tmp_path / "in" / f"{name}.png").write_bytes(data)
+    result = easel("generate", "--init", tmp_path / "in", "--denoising-strength", 0, "--steps", 1, "-o", tmp_path / "out", *places)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    left_out = [line for line in result.stderr.splitlines() if "left out: " in line]
+    assert len(left_out) == len(BAD)
+    for name, (_, says) in BAD.items():
+        assert [line for line in left_out if f"{name}.png: " in line and re.search(says, line)], name
+    assert sorted(os.listdir(tmp_path / "out")) == sorted(f"{name}.png" for name in GOOD)
+    for name, (_, _, off) in GOOD.items():
+        assert abs(pixels(tmp_path / "out" / f"{name}.png") - COLOURS).max() <= off
+
+
+def test_a_picture_without_a_mask_or_with_one_of_another_shape_is_left_out(places, tmp_path, photo):
+    Image.new("L", (150, 30), 255).save(tmp_path / "masks" / "two [x].png")
+    shutil.copy(photo[0], tmp_path / "in" / "three.png")
+    folders = ["--init", tmp_path / "in", "--mask", tmp_path / "masks"]
+    result = easel("generate", "grass", *folders, "--steps", 1, "-o", tmp_path / "out", *places)
+    assert result.returncode == 1 and os.listdir(tmp_path / "out") == ["one.png"]
+    assert "left out: --mask: there is no mask for three.png" in result.stderr
+    assert "two [x].png: Mask: 150x30 has another shape" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -235,7 +262,7 @@ def test_a_picture_is_extended(places, tmp_path, photo):
         (["--init", "PHOTO", "--extend", "1,2"], "is not like 64,0,64,0"),
         (["--init", "PHOTO", "--extend", "1,2,3,4", "--mask", "MASK"], "leave --mask out"),
         (["--init", "PHOTO", "--denoising-strength", "2"], "Denoising strength"),
-        (["--init", "HOLLOW"], "no file in"),
+        (["--init", "HOLLOW"], "nothing in"),
     ],
 )
 def test_pictures_that_cannot_be_changed_are_one_line_and_code_2(places, tmp_path, photo, arguments, says):
