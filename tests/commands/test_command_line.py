@@ -13,6 +13,7 @@ import numpy
 import pytest
 from PIL import Image
 
+from tests.checkpoints import INPAINTING, write_checkpoint
 from tests.loras import write_lora
 from tests.pictures import BAD, COLOURS, GOOD
 from tests.servers import MODELS, ROOT
@@ -222,6 +223,18 @@ def test_a_picture_is_extended(places, tmp_path, photo):
     before, after = pixels(photo[0]), pixels(result.stdout.strip())
     assert after.shape == (130, 198, 3)
     assert (after[:, 40 + 12 + 10 : 190 - 12 - 10] == before[:, 22:128]).all()
+
+
+def test_remove_draws_at_the_strength_that_suits_the_checkpoint(tmp_path, photo):
+    folder = tmp_path / "models" / "Stable-diffusion"
+    folder.mkdir(parents=True)
+    write_checkpoint(folder / "sees.safetensors", INPAINTING)
+    arguments = ["--init", photo[0], "--mask", photo[1], "--remove", "--steps", 1, "--json", f"--data-dir={tmp_path}"]
+    answer = json.loads(easel("generate", *arguments).stdout)
+    assert "Denoising strength: 1.0" in answer["pictures"][0]["infotext"] and "CFG scale: 1.0" in answer["pictures"][0]["infotext"]
+    assert answer["facts"]["way"] == "an inpainting checkpoint that sees the mask"
+    own = json.loads(easel("generate", *arguments, "--denoising-strength", 0.5).stdout)
+    assert "Denoising strength: 0.5" in own["pictures"][0]["infotext"]
 
 
 def test_files_of_a_folder_that_cannot_be_used_are_named_and_left_out(places, tmp_path):

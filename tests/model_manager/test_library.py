@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 
 from modules.model_manager import library
+from modules.model_manager.choice import inpaints
 from modules.model_manager.hashes import known_hash, short_hash
 from modules.model_manager.library import find, find_vae, scan, scan_vaes
 from modules.model_manager.stored import Refused
@@ -166,3 +167,10 @@ def test_hashing_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.ckpt")
     with pytest.raises(Refused, match="named pipe"):
         short_hash(tmp_path / "a.ckpt", None)
+
+
+def test_whether_a_checkpoint_was_made_for_inpainting(tmp_path: Path) -> None:
+    write(tmp_path / "plain.safetensors")
+    write_checkpoint(tmp_path / "sees.safetensors", replace(TINY, unet=replace(TINY.unet, in_channels=9)), dtype="float16")
+    found = scan([tmp_path])
+    assert [inpaints(found, name) for name in ("sees", "plain", "", "nothing")] == [True, False, False, False]
