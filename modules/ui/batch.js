@@ -13,7 +13,7 @@ const explains = "Each is drawn as the form says, at the size that suits it. Wit
 
 /** The part of the bar above the picture that is about batches. */
 export const batch = h("details", { class: "fold batch" }, h("summary", { class: "press" }, "Batch"),
-  h("div", { class: "sheet" }, chooser("pictures"), chooser("masks"), h("p", { class: "about" }, explains), start, says));
+  h("div", { class: "sheet" }, chooser("pictures"), chooser("masks"), h("p", { class: "explains" }, explains), start, says));
 draw();
 
 /** What is chosen for a batch: files, or all of a folder. */
