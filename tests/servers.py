@@ -35,7 +35,7 @@ class Server:
         method = method or ("GET" if body is None else "POST")
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json", **headers}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=90) as answer:
                 content, status, kind = answer.read(), answer.status, answer.headers.get("Content-Type", "")
         except urllib.error.HTTPError as error:
             content, status, kind = error.read(), error.code, error.headers.get("Content-Type", "")

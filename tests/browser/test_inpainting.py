@@ -169,6 +169,7 @@ def test_a_picture_is_extended_without_touching_the_old_part(bench, studio):
     page.get_by_role("button", name="Extend at the right").click()
     expect(page.locator("#source .about")).to_have_text("148 × 96")
     assert bench.mask()[:, 100:].min() == 255
+    expect(visit.box("denoising_strength")).to_have_value("0.6")
     count = visit.count()
     visit.ask_for("grass", width=148, height=96, steps=4)
     visit.wait_for_count(count + 1)
@@ -251,7 +252,7 @@ def test_every_format_is_taken_or_named_with_what_is_wrong(bench, studio, tmp_pa
     good = ("cmyk jpeg", "palette", "rgba")
     for name in good:
         (tmp_path / f"{name}.png").write_bytes(GOOD[name][0])
-    sixteen_bits().resize((64, 64)).save(tmp_path / "sixteen bits.png")
+    sixteen_bits().resize((64, 64), Image.Resampling.NEAREST).save(tmp_path / "sixteen bits.png")
     bad = {name: data for name, (data, _) in BAD.items() if name != "too heavy"}
     for name, data in bad.items():
         (tmp_path / f"{name}.png").write_bytes(data)
