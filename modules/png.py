@@ -40,28 +40,29 @@ def _packed_fast(picture: Image.Image, about: PngInfo, profile: bytes | None) ->
         putchunk(file, b"iCCP", b"ICC Profile\0\0", zlib.compress(profile))
     for kind, content, *_ in about.chunks:
         putchunk(file, kind, content)
-    putchunk(file, b"IDAT", *_deflated(numpy.asarray(picture).reshape(picture.height, -1)))
+    putchunk(file, b"IDAT", *_deflated(picture))
     putchunk(file, b"IEND")
     return file.getvalue()
 
 
-def _deflated(rows: numpy.ndarray) -> Iterator[bytes]:
-    """Rows of bytes (H, W C) as a zlib stream: bands of them are filtered and packed at the same time, each on its own, as pigz does."""
+def _deflated(picture: Image.Image) -> Iterator[bytes]:
+    """The picture's rows as a zlib stream: bands of them are filtered and packed at the same time, each on its own, as pigz does."""
 
     def band(top: int) -> tuple[bytes, int, int]:
         """Packed, and of what was packed the checksum and the length. Only runs are looked for: little else is left of photographs."""
-        filtered = numpy.full((len(rows[top : top + ROWS]), rows.shape[1] + 1), UP, numpy.uint8)
-        above = rows[top - 1 : top] if top else numpy.zeros_like(rows[:1])
-        filtered[:, 1:] = numpy.diff(rows[top : top + ROWS], axis=0, prepend=above)
+        bottom = min(top + ROWS, picture.height)
+        pixels = numpy.asarray(picture.crop((0, top - 1, picture.width, bottom)))  # with the row above, which is 0 for the first
+        rows = pixels.reshape(len(pixels), -1)
+        filtered = numpy.full((bottom - top, rows.shape[1] + 1), UP, numpy.uint8)
+        filtered[:, 1:] = numpy.diff(rows, axis=0)
         packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-        last = top + ROWS >= len(rows)
-        packed = packer.compress(filtered) + packer.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
+        packed = packer.compress(filtered) + packer.flush(zlib.Z_FINISH if bottom == picture.height else zlib.Z_FULL_FLUSH)
         return packed, zlib.adler32(filtered), filtered.size
 
     yield b"\x78\x01"
     checksum = zlib.adler32(b"")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for packed, own, length in pool.map(band, range(0, len(rows), ROWS)):
+        for packed, own, length in pool.map(band, range(0, picture.height, ROWS)):
             yield packed
             checksum = _together(checksum, own, length)
     yield checksum.to_bytes(4)
