@@ -9,11 +9,12 @@ import { plural } from "./words.js";
 const chosen = { pictures: [], masks: [] };
 const says = h("p", { role: "status" });
 const start = button("Draw them all", () => drawAll(), { kind: "strong" });
-const explains = "Each is drawn as the form says, at the size that suits it. Without masks the painted one is used for all.";
+const explains = h("p", { class: "explains" }, "Each is drawn as the form says, at the size that suits it. ",
+  h("span", { class: "for-masks" }, "Without masks the painted one is used for all."));
 
 /** The part of the bar above the picture that is about batches. */
 export const batch = h("details", { class: "fold batch" }, h("summary", { class: "press" }, "Batch"),
-  h("div", { class: "sheet" }, chooser("pictures"), chooser("masks"), h("p", { class: "explains" }, explains), start, says));
+  h("div", { class: "sheet" }, chooser("pictures"), chooser("masks"), explains, start, says));
 draw();
 
 /** What is chosen for a batch: files, or all of a folder. */
