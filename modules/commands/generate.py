@@ -27,6 +27,7 @@ from modules.settings import Settings
 
 OPTIONS = ["negative_prompt", "steps", "sampler", "schedule", "cfg_scale", "seed", "width", "height", "batch_size", "clip_skip", "vae"]
 RARE = [name for name, (_, about) in FIELDS.items() if about.quiet] + ["randn_source"]
+HIRES = [name for name in FIELDS if name.startswith("hires_")]
 CHANGING = ["denoising_strength", "resize_mode", "mask_mode", "mask_edge", "mask_blur", "inpaint_area", "masked_padding", "masked_content"]
 
 
@@ -48,6 +49,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--model", dest="checkpoint", metavar="NAME", help="the checkpoint that draws")
     parser.add_argument("-o", dest="folder", type=Path, metavar="DIR", help="where the pictures go (default: today's folder in outputs)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the paths")
+    hires = parser.add_argument_group("drawing twice", "Any of these turns hires fix on. The second time draws at --denoising-strength.")
+    hires.add_argument("--hires", action="store_const", const=True, help=FIELDS["hires"][1].help)
+    add_fields(hires, HIRES)
     changing = parser.add_argument_group("changing pictures")
     changing.add_argument(
         "--init", type=existing_file, metavar="FILE", help="the picture to change, or a folder of them: results keep their names"
@@ -105,8 +109,9 @@ def _tasks(arguments: argparse.Namespace, settings: Settings, shelf: Shelf) -> l
     """What is to be drawn, everything checked. BadField says what is wrong."""
     roots, store = settings.checkpoint_roots, settings.hashes
     models = scan(roots, store), scan_vaes(settings.vae_roots, roots, store), settings.lora_roots, store
-    names = [*OPTIONS, *RARE, *CHANGING, "prompt", "batch_count", "checkpoint"]
+    names = [*OPTIONS, *RARE, *HIRES, *CHANGING, "prompt", "batch_count", "checkpoint"]
     request = {name: getattr(arguments, name) for name in names} | _size(arguments.size)
+    request["hires"] = arguments.hires or any(request[name] is not None for name in HIRES) or None
     if arguments.remove:
         request |= REMOVE_OBJECT
     if not arguments.init:

@@ -9,7 +9,7 @@ from modules.model_manager.library import Checkpoint, VaeFile, find, find_vae
 from modules.model_manager.loras import lora_hashes
 from modules.model_manager.stored import Refused
 from modules.recipe import prompt
-from modules.recipe.fields import BadField, Recipe
+from modules.recipe.fields import FIELDS, BadField, Recipe
 from modules.recipe.request import Pictures, resolve
 
 STARTER = "starter.safetensors"
@@ -36,12 +36,15 @@ def recipe_for(
         find_vae(vaes, recipe.vae, recipe.checkpoint)
     except LookupError as error:
         raise BadField("vae", f"VAE: {error}") from None
-    try:
-        networks = prompt.networks(recipe.prompt)
-        architecture = find(checkpoints, recipe.checkpoint).architecture
-        return replace(recipe, lora_hashes=lora_hashes(networks, lora_roots, architecture, hashes))
-    except (LookupError, ValueError) as error:
-        raise BadField("prompt", f"Prompt: {error}") from None
+    networks: list[prompt.Network] = []
+    for name in ("prompt", "hires_prompt") if recipe.hires else ("prompt",):
+        try:
+            networks += prompt.networks(getattr(recipe, name))
+            architecture = find(checkpoints, recipe.checkpoint).architecture
+            known = lora_hashes(networks, lora_roots, architecture, hashes)
+        except (LookupError, ValueError) as error:
+            raise BadField(name, f"{FIELDS[name][1].label}: {error}") from None
+    return replace(recipe, lora_hashes=known)
 
 
 def usable(checkpoints: Sequence[Checkpoint], wanted: str, hashes: Path | None = None) -> Checkpoint:

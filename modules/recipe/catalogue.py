@@ -119,6 +119,34 @@ MASKED_CONTENT = _by_name([Named(name, ()) for name in (FILL, ORIGINAL, LATENT_N
 WHOLE_PICTURE, ONLY_MASKED = "Whole picture", "Only masked"
 INPAINT_AREAS = _by_name([Named(WHOLE_PICTURE, ()), Named(ONLY_MASKED, ())])
 
+SAME_SAMPLER, SAME_SCHEDULE = "Use same sampler", "Use same scheduler"
+HIRES_SAMPLERS = {SAME_SAMPLER: Named(SAME_SAMPLER, ()), **SAMPLERS}
+HIRES_SCHEDULES = {SAME_SCHEDULE: Named(SAME_SCHEDULE, ()), **SCHEDULES}
+
+
+@dataclass(frozen=True)
+class LatentWay(Named):
+    """A way to enlarge a latent: torch's name for the interpolation, and whether it is antialiased."""
+
+    mode: str
+    antialiased: bool = False
+
+
+LATENT = "Latent"
+LATENT_WAYS = _by_name(
+    [
+        LatentWay(LATENT, (), "bilinear"),
+        LatentWay("Latent (antialiased)", (), "bilinear", antialiased=True),
+        LatentWay("Latent (bicubic)", (), "bicubic"),
+        LatentWay("Latent (bicubic antialiased)", (), "bicubic", antialiased=True),
+        LatentWay("Latent (nearest)", (), "nearest"),
+        LatentWay("Latent (nearest-exact)", (), "nearest-exact"),
+    ]
+)
+LANCZOS, BICUBIC, NEAREST = "Lanczos", "Bicubic", "Nearest"
+PICTURE_WAYS = _by_name([Named(LANCZOS, ("None",)), Named(BICUBIC, ()), Named(NEAREST, ())])
+UPSCALERS: Mapping[str, Named] = {**LATENT_WAYS, **PICTURE_WAYS}
+
 
 def schedule_in_force(sampler: str, schedule: str) -> ScheduleInfo | None:
     """The named schedule that a sampler follows, with "Automatic" resolved; None for the sampler's own."""

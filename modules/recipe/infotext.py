@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from modules.recipe.catalogue import AUTOMATIC, ONLY_MASKED, SAMPLERS, SCHEDULES, schedule_in_force
+from modules.recipe.catalogue import AUTOMATIC, ONLY_MASKED, SAMPLERS, SCHEDULES, SamplerInfo, schedule_in_force
 from modules.recipe.fields import DEFAULTS, FIELDS, Recipe, to_dict
+from modules.recipe.plan import passes
 from modules.version import VERSION
 
 _OPTIONS = frozenset(name for info in (*SAMPLERS.values(), *SCHEDULES.values()) for name in info.options)
@@ -28,6 +29,7 @@ def write(recipe: Recipe, seed: int) -> str:
         "seed_resize_from_w": f"{recipe.seed_resize_from_w}x{recipe.seed_resize_from_h}",
         **dict.fromkeys(_unsaid(recipe)),
         **_about_the_picture_changed(recipe),
+        **_about_the_second_pass(recipe),
     }
     values = {**to_dict(recipe), **special}
     known = {about.infotext: values[name] for name, (_, about) in FIELDS.items() if about.infotext}
@@ -44,7 +46,7 @@ def _about_the_picture_changed(recipe: Recipe) -> dict[str, object]:
     """What a picture that was not changed, or not by a mask, does not mention, and of a mask what is as usual."""
     only_masked = recipe.inpaint_area == ONLY_MASKED
     shown = {
-        "denoising_strength": bool(recipe.init_image),
+        "denoising_strength": bool(recipe.init_image or recipe.hires),
         "mask_blur": recipe.is_masked,
         "masked_padding": recipe.is_masked and only_masked,
         **{
@@ -55,6 +57,17 @@ def _about_the_picture_changed(recipe: Recipe) -> dict[str, object]:
     return {name: getattr(recipe, name) if is_shown else None for name, is_shown in shown.items()}
 
 
+def _about_the_second_pass(recipe: Recipe) -> dict[str, object]:
+    """What hires fix was told where that is not as usual: the factor, or the size instead of it, and the way always."""
+    names = [name for name in FIELDS if name.startswith("hires_")]
+    if not recipe.hires:
+        return dict.fromkeys(names)
+    told = {name: getattr(recipe, name) if getattr(recipe, name) != getattr(DEFAULTS, name) else None for name in names}
+    resized = recipe.hires_width or recipe.hires_height
+    size = {"hires_width": f"{recipe.hires_width}x{recipe.hires_height}", "hires_scale": None}
+    return {**told, "hires_upscaler": recipe.hires_upscaler, **(size if resized else {"hires_scale": f"{recipe.hires_scale:g}"})}
+
+
 def _schedule_used(recipe: Recipe) -> str:
     """The schedule by name: "Automatic" is spelled out where the sampler has a named one of its own."""
     own = SAMPLERS[recipe.sampler].automatic
@@ -63,17 +76,22 @@ def _schedule_used(recipe: Recipe) -> str:
 
 def _unsaid(recipe: Recipe) -> set[str]:
     """The quiet fields that have their default, or no say in this picture."""
-    info, schedule = SAMPLERS[recipe.sampler], schedule_in_force(recipe.sampler, recipe.schedule)
+    drawn = [(SAMPLERS[one.recipe.sampler], schedule_in_force(one.recipe.sampler, one.recipe.schedule)) for one in passes(recipe)]
     unsaid = {name for name, (_, about) in FIELDS.items() if about.quiet and getattr(recipe, name) == getattr(DEFAULTS, name)}
-    unsaid |= _OPTIONS - {*info.options, *(schedule.options if schedule else ())}
+    unsaid |= _OPTIONS - {name for pair in drawn for info in pair if info for name in info.options}
     if not recipe.subseed_strength:
         unsaid.add("subseed")
     if min(recipe.seed_resize_from_w, recipe.seed_resize_from_h) <= 0:
         unsaid.add("seed_resize_from_w")
-    amounts = [getattr(recipe, name) for name in ("eta", "eta_ddim", "s_churn") if name in info.options]
-    if info.brownian or not (info.renoises or any(amounts)):
+    if not any(_draws_numbers(recipe, sampler) for sampler, _ in drawn):
         unsaid.add("eta_noise_seed_delta")  # no noise but the first is drawn from the seed
     return unsaid
+
+
+def _draws_numbers(recipe: Recipe, sampler: SamplerInfo) -> bool:
+    """Whether this sampler draws fresh noise from a seed on its way."""
+    amounts = [getattr(recipe, name) for name in ("eta", "eta_ddim", "s_churn") if name in sampler.options]
+    return not sampler.brownian and (sampler.renoises or any(amounts))
 
 
 def _quoted(value: object) -> str:
