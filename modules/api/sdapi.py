@@ -17,16 +17,7 @@ from modules.gallery.pictures import Entry
 from modules.incoming.reader import MAX_FILE, BadPicture
 from modules.jobs.desk import Desk
 from modules.jobs.queue import Job, QueueFull
-from modules.recipe.catalogue import (
-    AUTOMATIC,
-    INPAINT_AREAS,
-    MASK_EDGES,
-    MASK_MODES,
-    MASKED_CONTENT,
-    RESIZE_MODES,
-    SAMPLERS,
-    SCHEDULES,
-)
+from modules.recipe.catalogue import INPAINT_AREAS, MASK_EDGES, MASK_MODES, MASKED_CONTENT, RESIZE_MODES, sampler_and_schedule
 from modules.recipe.fields import BadField, Recipe
 from modules.version import VERSION
 
@@ -130,13 +121,8 @@ def _request(desk: Desk, body: Body, changing: bool) -> dict[str, object]:
 
 
 def _sampler(named: object, scheduler: object) -> tuple[str | None, str | None]:
-    """Sampler and schedule; a name such as "DPM++ 2M Karras" says both."""
-    name, schedule = str(named or ""), str(scheduler or "")
-    known = [each.lower() for row in SAMPLERS.values() for each in (row.name, *row.aliases)]
-    for each in SCHEDULES.values():
-        for suffix in (each.name, *each.aliases):
-            if name.lower() not in known and name.lower().endswith(f" {suffix.lower()}"):
-                name, schedule = name[: -len(suffix) - 1], schedule if schedule.lower() not in ("", AUTOMATIC.lower()) else each.name
+    """Sampler and schedule, None where nothing is said; a name such as "DPM++ 2M Karras" says both."""
+    name, schedule = sampler_and_schedule(str(named or ""), str(scheduler or ""))
     return name or None, schedule or None
 
 

@@ -23,7 +23,7 @@ from modules.engine.guides import Guide, finite, guided, masked, only_between, r
 from modules.engine.machine import peak_memory
 from modules.engine.progress import Emit, Reporter
 from modules.engine.stop import CannotDraw, Skipped
-from modules.engine.studio import Studio, Warm, Wear
+from modules.engine.studio import Studio, Warm
 from modules.engine.weights import checking
 from modules.jobs.messages import Picture
 from modules.recipe import infotext

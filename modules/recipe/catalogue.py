@@ -153,6 +153,16 @@ def schedule_in_force(sampler: str, schedule: str) -> ScheduleInfo | None:
     return SCHEDULES.get(SAMPLERS[sampler].automatic if schedule == AUTOMATIC else schedule)
 
 
+def sampler_and_schedule(sampler: str, schedule: str) -> tuple[str, str]:
+    """The two names, taken apart where a sampler is called by both: "DPM++ 2M Karras". A schedule that is named besides wins."""
+    known = [each.lower() for row in SAMPLERS.values() for each in (row.name, *row.aliases)]
+    for each in SCHEDULES.values():
+        for suffix in (each.name, *each.aliases):
+            if sampler.lower() not in known and sampler.lower().endswith(f" {suffix.lower()}"):
+                sampler, schedule = sampler[: -len(suffix) - 1], schedule if schedule.lower() not in ("", AUTOMATIC.lower()) else each.name
+    return sampler, schedule
+
+
 def named(table: Mapping[str, Row], wanted: str) -> Row:
     """The row called `wanted`, by name or alias, whatever the case. LookupError says what is close."""
     names = {alias.lower(): row for row in table.values() for alias in (row.name, *row.aliases)}

@@ -174,7 +174,11 @@ class Recipe:
         "", "Hires prompt", "What to draw the second time; empty for the same.", high=MAX_PROMPT, infotext="Hires prompt"
     )
     hires_negative_prompt: str = row(
-        "", "Hires negative prompt", "What to keep out the second time; empty for the same.", high=MAX_PROMPT, infotext="Hires negative prompt"
+        "",
+        "Hires negative prompt",
+        "What to keep out the second time; empty for the same.",
+        high=MAX_PROMPT,
+        infotext="Hires negative prompt",
     )
 
     @property

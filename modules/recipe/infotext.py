@@ -1,22 +1,27 @@
 """The parameters text that a picture carries, in the form the AUTOMATIC1111 web UI made the convention."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from modules.recipe.catalogue import AUTOMATIC, ONLY_MASKED, SAMPLERS, SCHEDULES, SamplerInfo, schedule_in_force
+from modules.recipe.catalogue import AUTOMATIC, ONLY_MASKED, SAMPLERS, SCHEDULES, SamplerInfo, sampler_and_schedule, schedule_in_force
 from modules.recipe.fields import DEFAULTS, FIELDS, Recipe, to_dict
 from modules.recipe.plan import passes
 from modules.version import VERSION
 
 _OPTIONS = frozenset(name for info in (*SAMPLERS.values(), *SCHEDULES.values()) for name in info.options)
+_NEGATIVE = "Negative prompt:"
+_PAIR = re.compile(r'(?:^|,)\s*+(\w[\w \-/]++):\s*+("(?:\\.|[^\\"])++"|[^,]*+)(?=,|$)')
+_FEWEST = 3  # pairs that make a line one of parameters
+_SIDES = {"width": "height", "seed_resize_from_w": "seed_resize_from_h", "hires_width": "hires_height"}  # said together, as WxH
 
 
 def write(recipe: Recipe, seed: int) -> str:
     """The text of the picture that `seed` drew: prompt, negative prompt if any, then one line of `Key: value` pairs."""
     lines = [recipe.prompt]
     if recipe.negative_prompt:
-        lines.append(f"Negative prompt: {recipe.negative_prompt}")
+        lines.append(f"{_NEGATIVE} {recipe.negative_prompt}")
     special = {
         "seed": seed,
         "schedule": _schedule_used(recipe),
@@ -35,6 +40,36 @@ def write(recipe: Recipe, seed: int) -> str:
     known = {about.infotext: values[name] for name, (_, about) in FIELDS.items() if about.infotext}
     lines.append(pairs({**known, "Version": f"Easel {VERSION}"}))
     return "\n".join(lines)
+
+
+def read(text: str) -> dict[str, str]:
+    """What a parameters text asks for, by field, as it is written there and not checked; empty for a text of another kind.
+
+    Keys that no field is called by are left out, and so are fields that it says nothing of.
+    """
+    *lines, last = text.strip().split("\n")
+    said = {key: _unquoted(value) for key, value in _PAIR.findall(last)}
+    if len(said) < _FEWEST:
+        return {}
+    request = {name: said[about.infotext] for name, (_, about) in FIELDS.items() if about.infotext in said}
+    for across, down in _SIDES.items():
+        if across in request:
+            request[across], _, request[down] = request[across].partition("x")
+    if "sampler" in request:
+        request["sampler"], schedule = sampler_and_schedule(request["sampler"], request.get("schedule", ""))
+        request |= {"schedule": schedule} if schedule else {}
+    request["hires"] = str(not {"hires_scale", "hires_width", "hires_upscaler"}.isdisjoint(request))
+    return {**_prompts(lines), **request}
+
+
+def _prompts(lines: list[str]) -> dict[str, str]:
+    """The prompts of what stands before the parameters; every line of a negative one may begin as one."""
+    prompts: dict[str, list[str]] = {"prompt": [], "negative_prompt": []}
+    name = "prompt"
+    for line in map(str.strip, lines):
+        name = "negative_prompt" if line.startswith(_NEGATIVE) else name
+        prompts[name].append(line.removeprefix(_NEGATIVE).strip())
+    return {name: "\n".join(said) for name, said in prompts.items()}
 
 
 def pairs(values: Mapping[str, object]) -> str:
@@ -97,3 +132,11 @@ def _draws_numbers(recipe: Recipe, sampler: SamplerInfo) -> bool:
 def _quoted(value: object) -> str:
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(c in text for c in ',:\n"') else text
+
+
+def _unquoted(value: str) -> str:
+    """Text that is not quoted as it should be stays as it is."""
+    try:
+        return str(json.loads(value)) if value.startswith('"') else value
+    except ValueError:
+        return value

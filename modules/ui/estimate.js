@@ -17,18 +17,32 @@ function measure(last) {
   const mine = pictures.list.filter((picture) => picture.job === last.job);
   if (measured.has(last.job) || !mine.length) return;
   measured.add(last.job);
-  const { infotext, width, height } = mine[0];
+  const { infotext } = mine[0];
   const about = (key) => infotext.match(new RegExp(`${key}: "?([^,"]+)`))?.[1];
   const kind = `${about("Model")} ${about("Sampler")}`;
   if (loaded.has(last.job) && rates[kind]) return;
-  rates[kind] = last.seconds / (width * height * Number(about("Steps")) * mine.length);
+  const { width, height } = mine[0];
+  const [across, down] = about("Size").split("x").map(Number);
+  const steps = Number(about("Steps"));
+  const twice = about("Hires upscaler") ? across * down * steps : 0; // the picture's own size is that of its second drawing
+  rates[kind] = last.seconds / ((width * height * Number((twice && about("Hires steps")) || steps) + twice) * mine.length);
   localStorage.setItem(KEY, JSON.stringify(rates));
+}
+
+/** Pixels times steps of the second drawing, if there is one. */
+function secondWork(width, height, steps) {
+  const isShown = ["text-to-image", undefined].includes(document.body.dataset.tab);
+  if (!isShown || !document.querySelector("#field-hires input")?.checked) return 0;
+  const [scale, across, down, own] = ["scale", "width", "height", "steps"].map((field) => Number(valueOf(`hires_${field}`)));
+  const pixels = across && down ? across * down : across || down ? (across || (down * width) / height) ** 2 * (height / width) : width * height * scale ** 2;
+  return pixels * (own || steps);
 }
 
 /** Says on Generate which keys press it and about how long it will take. */
 export function showEstimate() {
   const rate = rates[`${stem(valueOf("checkpoint"))} ${valueOf("sampler")}`];
-  const work = ["width", "height", "steps", "batch_size", "batch_count"].reduce((product, field) => product * Number(valueOf(field)), 1);
+  const [width, height, steps, size, count] = ["width", "height", "steps", "batch_size", "batch_count"].map((field) => Number(valueOf(field)));
+  const work = (width * height * steps + secondWork(width, height, steps)) * size * count;
   const hint = [keys, rate && work ? `~ ${duration(rate * work)}` : null];
   const generate = document.querySelector("#generate");
   if (generate) generate.dataset.hint = hint.filter(Boolean).join(" · ");

@@ -24,7 +24,7 @@ export async function decoded(url) {
   return image;
 }
 
-/** Asks the server for what the form's hidden buttons grant: "suit", "send" or "extend". */
+/** Asks the server for what the form's hidden buttons grant: "suit", "send", "paste" or "extend". */
 export function wish(name, words) {
   window.easel.wish = words;
   document.querySelector(`#wish-${name}`).click();
