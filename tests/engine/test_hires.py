@@ -183,7 +183,7 @@ def test_progress_counts_over_both_and_previews_show_both(studio: Studio, twice:
     told = [said for said in messages if isinstance(said, Progress)]
     places = [said.picture * 8 + said.step for said in told]
     assert places == sorted(places) and {said.steps for said in told} == {8}
-    assert {said.step for said in told if said.phase == "draw"} == set(range(1, 9))
+    assert {said.step for said in told if said.phase == "draw"} == set(range(8))
     assert {said.step for said in told if said.phase == "enlarge"} == {3}
     last = next(said for said in told if (said.picture, said.phase, said.step) == (0, "draw", 4))
     assert last.seconds_left > 0 and any(isinstance(said, Preview) for said in messages)
