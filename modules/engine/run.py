@@ -17,7 +17,7 @@ from torch import Tensor
 
 from modules.engine import preview
 from modules.engine.canvas import Canvas, Latents, blank, encoded, pixels, read_canvas
-from modules.engine.enlarge import second_start
+from modules.engine.enlarge import Enlarge, enlarged, second_start
 from modules.engine.families.sd1 import StableDiffusion1
 from modules.engine.guides import Guide, finite, guided, masked, only_between, require_descent, require_finite, twice, watched
 from modules.engine.machine import peak_memory
@@ -83,7 +83,7 @@ class Means:
 class Shared:
     """What all pictures of a recipe share: the loaded checkpoint, what each pass is drawn with, the picture to change.
 
-    `wear` gives the checkpoint the LoRAs of a pass.
+    `wear` gives the checkpoint the LoRAs of a pass, `enlarge` is for the picture that a second one draws on.
     """
 
     warm: Warm
@@ -91,6 +91,7 @@ class Shared:
     canvas: Canvas | None
     latents: Latents | None
     wear: Callable[[Recipe], None]
+    enlarge: Enlarge
 
 
 @contextlib.contextmanager
@@ -119,7 +120,7 @@ def prepared(recipe: Recipe, studio: Studio, reporter: Reporter, clock: "Clock",
                 shape = latents.known.shape[1:] if latents else warm.family.latent_shape(one.recipe.width, one.recipe.height)
                 shown = shown if canvas else blank(one.recipe, warm.family)
                 means.append(Means(tuple(shape), conditionings(one.recipe, studio, warm), shown))
-        yield Shared(warm, means, canvas, latents, lambda drawn: wear(networks(drawn.prompt), check))
+        yield Shared(warm, means, canvas, latents, lambda drawn: wear(networks(drawn.prompt), check), enlarged)
 
 
 def conditionings(recipe: Recipe, studio: Studio, warm: Warm) -> list[Tensor]:
@@ -136,7 +137,7 @@ def draw(recipe: Recipe, picture: int, shared: Shared, reporter: Reporter, clock
         if latent is not None:
             with clock.phase("enlarge"):
                 reporter.phase("enlarge", picture, done)
-                latents = second_start(alone, latent, family)
+                latents = second_start(alone, latent, family, shared.enlarge)
                 latent = latents.known
         if one.drawn:
             with clock.phase("draw"):
@@ -230,7 +231,9 @@ def png(picture: Image.Image, text: str, profile: bytes | None = None) -> bytes:
 
 
 def way(recipe: Recipe, shared: Shared) -> str:
-    """In which way a picture was changed."""
+    """In which way a picture was drawn, or changed."""
+    if recipe.hires:
+        return f"a new picture, drawn again after enlarging it by {recipe.hires_upscaler}"
     if shared.canvas is None:
         return "a new picture"
     if not recipe.is_masked:

@@ -31,7 +31,6 @@ from modules.recipe.catalogue import (
     SAMPLERS,
     SCHEDULES,
     STRETCH,
-    UPSCALERS,
     WHOLE_PICTURE,
     Named,
     named,
@@ -165,7 +164,7 @@ class Recipe:
     hires_width: int = row(0, "Resize width to", _HIRES_SIZE_HELP, low=0, high=4096, step=8, infotext="Hires resize")
     hires_height: int = row(0, "Resize height to", _HIRES_SIZE_HELP, low=0, high=4096, step=8)
     hires_steps: int = row(0, "Hires steps", "Steps of the second drawing; 0 for as many.", low=0, high=150, infotext="Hires steps")
-    hires_upscaler: str = row(LATENT, "Upscaler", _HIRES_UPSCALER_HELP, choices=UPSCALERS, infotext="Hires upscaler")
+    hires_upscaler: str = row(LATENT, "Upscaler", _HIRES_UPSCALER_HELP, infotext="Hires upscaler")
     hires_sampler: str = row(SAME_SAMPLER, "Hires sampler", "For the second drawing.", choices=HIRES_SAMPLERS, infotext="Hires sampler")
     hires_schedule: str = row(
         SAME_SCHEDULE, "Hires schedule type", "For the second drawing.", choices=HIRES_SCHEDULES, infotext="Hires schedule type"

@@ -93,7 +93,7 @@ def _check_size(recipe: Recipe) -> None:
 def _check_hires(recipe: Recipe) -> None:
     """The picture's final size can be drawn as any other, and the second pass knows no more levels than the models do."""
     if recipe.init_image:
-        raise BadField("hires", "Hires fix: it draws new pictures; leave it off, or the picture that is changed out")
+        raise BadField("hires", "Hires fix: it draws new pictures; turn it off to change one")
     for name in ("hires_width", "hires_height"):
         about = FIELDS[name][1]
         if getattr(recipe, name) % about.step:

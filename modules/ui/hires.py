@@ -13,11 +13,11 @@ STRENGTH = "hires_strength"  # the recipe's denoising strength, which the other 
 CLOSED = "Hires fix"
 
 
-def controls() -> dict[str, Component]:
+def controls(upscalers: list[str]) -> dict[str, Component]:
     """Draws them all. Returns them by field name."""
     fields: dict[str, Component] = {"hires": form.flag("hires", min_width=0)}
     with gr.Row(elem_classes="pair"):
-        fields["hires_upscaler"] = form.choice("hires_upscaler", min_width=0)
+        fields["hires_upscaler"] = form.choice("hires_upscaler", upscalers, min_width=0)
         fields[STRENGTH] = form.slider("denoising_strength", min_width=0, elem_id=f"field-{STRENGTH}")
     with gr.Row(elem_classes="pair"):
         fields |= {name: form.slider(name, min_width=0) for name in ("hires_steps", "hires_scale")}

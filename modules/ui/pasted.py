@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from modules.model_manager.choice import usable
+from modules.model_manager.choice import upscaler_named, usable
 from modules.recipe import infotext
 from modules.recipe.catalogue import AUTOMATIC
 from modules.recipe.fields import DEFAULTS, FIELDS, BadField, checked
@@ -33,9 +33,9 @@ def _there(desk: "Desk", name: str, value: object) -> object:
     """The value, or the name of the file that is meant by it. BadField for one that is not there."""
     if name == "vae" and value not in (AUTOMATIC, "None", *desk.vaes()):
         raise BadField(name, f"VAE: there is no {value}")
-    if name != "checkpoint":
-        return value
     try:
-        return usable(desk.checkpoints(), str(value)).name
+        if name == "checkpoint":
+            return usable(desk.checkpoints(), str(value)).name
+        return upscaler_named(str(value)) if name == "hires_upscaler" else value
     except LookupError as error:
-        raise BadField(name, f"Checkpoint: {error}") from None
+        raise BadField(name, f"{FIELDS[name][1].label}: {error}") from None

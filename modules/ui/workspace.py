@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 from gradio.components import Component
 
-from modules.recipe.catalogue import AUTOMATIC, FILL, ONLY_MASKED, WHOLE_PICTURE
+from modules.recipe.catalogue import AUTOMATIC, FILL, ONLY_MASKED, UPSCALERS, WHOLE_PICTURE
 from modules.recipe.fields import BadField, to_dict
 from modules.recipe.request import REMOVE_OBJECT
 from modules.ui import form, hires, pasted, sampling
@@ -53,7 +53,7 @@ def build(desk: "Desk", checkpoint: gr.Dropdown, tabs: gr.Tabs) -> tuple[Fields,
                 **_seed_and_batch(),
             }
             with gr.Accordion(hires.CLOSED, open=False, elem_id="hires") as twice:
-                fields |= hires.controls()
+                fields |= hires.controls(list(UPSCALERS))
             gr.HTML("<div id='networks'></div>", apply_default_css=False, padding=False)
             with gr.Accordion("More", open=False, elem_id="more") as more:
                 with gr.Row(elem_classes="pair"):

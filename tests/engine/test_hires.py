@@ -126,6 +126,11 @@ def test_the_second_pass_is_image_to_image_of_the_enlarged_first(way: str, studi
     assert (pixels(sampled, studio) == pixels(again, studio)).all()
 
 
+def test_an_upscaler_that_is_not_there_any_more_is_named(studio: Studio, twice: Recipe) -> None:
+    with pytest.raises(CannotDraw, match="no upscaler 4x-Old any more"):
+        drawn(replace(twice, steps=1, hires_upscaler="4x-Old"), studio)
+
+
 def test_strength_1_keeps_nothing_of_the_first(studio: Studio, recipe: Recipe, twice: Recipe) -> None:
     anew = pixels(replace(recipe, width=96, height=96), studio)
     assert (pixels(replace(twice, denoising_strength=1.0), studio) == anew).all()
