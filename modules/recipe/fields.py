@@ -87,9 +87,9 @@ _SIZE_HELP = "Pixels, a multiple of 8 unless a picture is changed."
 _STRENGTH_HELP = "How much may change: at 0 nothing, at 1 nothing of the old is kept."
 _EDGE_HELP = "Hard: what is more white than black is drawn anew. Soft: the greyer, the less may change."
 _AREA_HELP = "Only masked: the part around the mask is drawn at the full size above, the rest is not touched."
-_HIRES_HELP = "Draws the picture small first, then enlarges it and draws it again for the detail."
-_HIRES_SIZE_HELP = "Pixels of the finished picture instead of a factor; 0 keeps the proportions, both together crop."
-_HIRES_UPSCALER_HELP = "Latent ways need a denoising strength above 0.5; Lanczos keeps more of the first picture."
+_HIRES_HELP = "Draws small first, then enlarges and draws again for detail."
+_HIRES_SIZE_HELP = "The finished side in pixels; 0 keeps proportions, both crop."
+_HIRES_UPSCALER_HELP = "Latent ways want a strength above 0.5; others keep more."
 _CFG_HELP = "How closely the prompt is followed. At 1 the negative prompt is not used."
 
 

@@ -66,9 +66,9 @@ def test_a_picture_is_drawn_twice_sent_back_and_pasted(visit, studio):
     visit.wait_for_count(count + 2)
     assert newest(studio)["infotext"] == picture["infotext"]
 
-    visit.type(hires_scale=50)
+    visit.type(hires_width=100)
     visit.generate()
-    expect(page.locator("#problem [role=alert]")).to_have_text("Upscale by: 50 is outside 1 to 8")
+    expect(page.locator("#problem [role=alert]")).to_have_text("Resize width to: 100 is not a multiple of 8")
     paste(visit, "a bird\nSteps: 7, Sampler: Eular, Seed: 3, Size: 64x64, Model: nothing, Hires upscaler: 4x-Old")
     expect(visit.box("prompt")).to_have_value("a bird")
     expect(visit.box("steps")).to_have_value("7")
