@@ -16,7 +16,6 @@ from modules.recipe.plan import Size, enlargement
 
 FILTERS = {LANCZOS: Image.Resampling.LANCZOS, BICUBIC: Image.Resampling.BICUBIC, NEAREST: Image.Resampling.NEAREST}
 
-
 Enlarge = Callable[[Image.Image, int, int, str], Image.Image]
 """(picture, width, height, the upscaler's name) -> the picture at this size."""
 

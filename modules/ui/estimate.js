@@ -17,15 +17,16 @@ function measure(last) {
   const mine = pictures.list.filter((picture) => picture.job === last.job);
   if (measured.has(last.job) || !mine.length) return;
   measured.add(last.job);
-  const { infotext } = mine[0];
+  const { infotext, width, height } = mine[0];
   const about = (key) => infotext.match(new RegExp(`${key}: "?([^,"]+)`))?.[1];
   const kind = `${about("Model")} ${about("Sampler")}`;
   if (loaded.has(last.job) && rates[kind]) return;
-  const { width, height } = mine[0];
-  const [across, down] = about("Size").split("x").map(Number);
-  const steps = Number(about("Steps"));
-  const twice = about("Hires upscaler") ? across * down * steps : 0; // the picture's own size is that of its second drawing
-  rates[kind] = last.seconds / ((width * height * Number((twice && about("Hires steps")) || steps) + twice) * mine.length);
+  let work = width * height * Number(about("Steps"));
+  if (about("Hires upscaler")) { // then the picture's own size is that of its second drawing
+    const [across, down] = about("Size").split("x").map(Number);
+    work = width * height * Number(about("Hires steps") ?? about("Steps")) + across * down * Number(about("Steps"));
+  }
+  rates[kind] = last.seconds / (work * mine.length);
   localStorage.setItem(KEY, JSON.stringify(rates));
 }
 
