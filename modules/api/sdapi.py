@@ -7,6 +7,7 @@ import asyncio
 import base64
 import binascii
 import json
+import math
 from collections.abc import Mapping
 
 from fastapi import APIRouter, Request
@@ -16,20 +17,12 @@ from modules.gallery.pictures import Entry
 from modules.incoming.reader import MAX_FILE, BadPicture
 from modules.jobs.desk import Desk
 from modules.jobs.queue import Job, QueueFull
-from modules.recipe.catalogue import (
-    AUTOMATIC,
-    INPAINT_AREAS,
-    MASK_EDGES,
-    MASK_MODES,
-    MASKED_CONTENT,
-    RESIZE_MODES,
-    SAMPLERS,
-    SCHEDULES,
-)
+from modules.recipe.catalogue import INPAINT_AREAS, MASK_EDGES, MASK_MODES, MASKED_CONTENT, RESIZE_MODES, sampler_and_schedule
 from modules.recipe.fields import BadField, Recipe
 from modules.version import VERSION
 
 LOOK_EVERY = 0.05  # seconds between two looks at a job that is being waited for
+SAME_CHECKPOINT = "Use same checkpoint"
 NO_PICTURE = "Init image not found"
 
 Body = Mapping[str, object]
@@ -41,13 +34,21 @@ SAME = {  # what the API calls a field -> what the recipe calls it
     "n_iter": "batch_count",
 }
 CHANGING = {"denoising_strength": "denoising_strength", "mask_blur": "mask_blur", "inpaint_full_res_padding": "masked_padding"}
+HIRES = {
+    **{"enable_hr": "hires", "hr_scale": "hires_scale", "hr_resize_x": "hires_width", "hr_resize_y": "hires_height"},
+    **{"hr_upscaler": "hires_upscaler", "hr_second_pass_steps": "hires_steps", "denoising_strength": "denoising_strength"},
+    **{"hr_prompt": "hires_prompt", "hr_negative_prompt": "hires_negative_prompt"},
+}
 NUMBERED = {  # what is a number in the API -> the recipe's field and its names in that order
     "resize_mode": ("resize_mode", list(RESIZE_MODES)),
     "inpainting_fill": ("masked_content", list(MASKED_CONTENT)),
     "inpaint_full_res": ("inpaint_area", list(INPAINT_AREAS)),
     "inpainting_mask_invert": ("mask_mode", list(MASK_MODES)),
 }
-ECHOED = (*SAME, *CHANGING, *NUMBERED, "sampler_name", "sampler_index", "scheduler", "send_images", "save_images")
+ECHOED = (
+    *(*SAME, *CHANGING, *HIRES, *NUMBERED, "sampler_name", "sampler_index", "scheduler"),
+    *("hr_sampler_name", "hr_scheduler", "send_images", "save_images"),
+)
 OVERRIDES = {"sd_model_checkpoint": "checkpoint", "sd_vae": "vae", "CLIP_stop_at_last_layers": "clip_skip"}
 
 
@@ -113,22 +114,30 @@ def _request(desk: Desk, body: Body, changing: bool) -> dict[str, object]:
     """The recipe's fields for an API request. What it does not know is left out, as clients expect."""
     request = {ours: body.get(theirs) for theirs, ours in SAME.items()}
     request["eta_ddim"] = body.get("eta")  # one name for both there
-    request |= _sampler(body)
+    request["sampler"], request["schedule"] = _sampler(body.get("sampler_name") or body.get("sampler_index"), body.get("scheduler"))
     overrides = body.get("override_settings") if isinstance(body.get("override_settings"), dict) else {}
     request |= {ours: overrides[theirs] for theirs, ours in OVERRIDES.items() if overrides.get(theirs)}
-    return request | _changes(desk, body) if changing else request
+    return request | (_changes(desk, body) if changing else _second_pass(body))
 
 
-def _sampler(body: Body) -> dict[str, object]:
-    """Sampler and schedule; a name such as "DPM++ 2M Karras" says both."""
-    name = str(body.get("sampler_name") or body.get("sampler_index") or "")
-    schedule = str(body.get("scheduler") or "")
-    known = [each.lower() for row in SAMPLERS.values() for each in (row.name, *row.aliases)]
-    for each in SCHEDULES.values():
-        for suffix in (each.name, *each.aliases):
-            if name.lower() not in known and name.lower().endswith(f" {suffix.lower()}"):
-                name, schedule = name[: -len(suffix) - 1], schedule if schedule.lower() not in ("", AUTOMATIC.lower()) else each.name
-    return {"sampler": name or None, "schedule": schedule or None}
+def _sampler(named: object, scheduler: object) -> tuple[str | None, str | None]:
+    """Sampler and schedule, None where nothing is said; a name such as "DPM++ 2M Karras" says both."""
+    name, schedule = sampler_and_schedule(str(named or ""), str(scheduler or ""))
+    return name or None, schedule or None
+
+
+def _second_pass(body: Body) -> dict[str, object]:
+    """What hires fix adds. Clients send its fields also where it is off, with whatever they like in them."""
+    if not body.get("enable_hr"):
+        return {}
+    if body.get("hr_checkpoint_name") not in (None, "", SAME_CHECKPOINT):
+        raise Refused(422, "hr_checkpoint_name: one checkpoint draws both times; leave it out")
+    request = {ours: body.get(theirs) for theirs, ours in HIRES.items()}
+    request["hires_sampler"], request["hires_schedule"] = _sampler(body.get("hr_sampler_name"), body.get("hr_scheduler"))
+    request["hires_upscaler"] = request["hires_upscaler"] or None
+    if isinstance(request["hires_steps"], float) and math.isfinite(request["hires_steps"]):
+        request["hires_steps"] = int(request["hires_steps"])  # half of the steps, as clients reckon
+    return request
 
 
 def _changes(desk: Desk, body: Body) -> dict[str, object]:
@@ -224,7 +233,7 @@ def _info(recipe: Recipe, entries: list[Entry]) -> dict[str, object]:
         "batch_size": recipe.batch_size,
         "sd_model_name": recipe.checkpoint,
         "sd_model_hash": recipe.model_hash,
-        "denoising_strength": recipe.denoising_strength if recipe.init_image else None,
+        "denoising_strength": recipe.denoising_strength if recipe.init_image or recipe.hires else None,
         "extra_generation_params": {},
         "index_of_first_image": 0,
         "infotexts": [entry.infotext for entry in entries],

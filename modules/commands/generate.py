@@ -28,6 +28,7 @@ from modules.settings import Settings
 OPTIONS = ["negative_prompt", "steps", "sampler", "schedule", "cfg_scale", "seed", "width", "height", "batch_size", "clip_skip", "vae"]
 RARE = [name for name, (_, about) in FIELDS.items() if about.quiet] + ["randn_source"]
 PICTURES = ("init_image", "mask")  # the fields that name pictures
+HIRES = [name for name in FIELDS if name.startswith("hires_")]
 CHANGING = ["denoising_strength", "resize_mode", "mask_mode", "mask_edge", "mask_blur", "inpaint_area", "masked_padding", "masked_content"]
 
 
@@ -49,6 +50,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--model", dest="checkpoint", metavar="NAME", help="the checkpoint that draws")
     parser.add_argument("-o", dest="folder", type=Path, metavar="DIR", help="where the pictures go (default: today's folder in outputs)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the paths")
+    hires = parser.add_argument_group("drawing twice", "Any of these turns hires fix on. The second time draws at --denoising-strength.")
+    hires.add_argument("--hires", action="store_const", const=True, help=FIELDS["hires"][1].help)
+    add_fields(hires, HIRES)
     changing = parser.add_argument_group("changing pictures")
     changing.add_argument(
         "--init", type=existing_file, metavar="FILE", help="the picture to change, or a folder of them: results keep their names"
@@ -144,8 +148,9 @@ def _request(arguments: argparse.Namespace, inpaints: bool) -> dict[str, object]
             raise BadField("prompt", "Prompt: say what to draw")
     if arguments.extend and arguments.mask:
         raise BadField("mask", "--extend makes a mask of its own: leave --mask out")
-    names = [*OPTIONS, *RARE, *CHANGING, "prompt", "batch_count", "checkpoint"]
+    names = [*OPTIONS, *RARE, *HIRES, *CHANGING, "prompt", "batch_count", "checkpoint"]
     asked = {name: value for name in names if (value := getattr(arguments, name)) is not None} | _size(arguments.size)
+    asked["hires"] = arguments.hires or any(name in asked for name in HIRES)
     return (extension(inpaints) if arguments.extend else {}) | (removal(inpaints) if arguments.remove else {}) | asked
 
 

@@ -147,10 +147,10 @@ class Latents:
 def encoded(recipe: Recipe, canvas: Canvas, family: StableDiffusion1) -> tuple[Latents, Tensor | None]:
     """The canvas as this family of models sees it, and what an inpainting network is shown besides."""
     factor, drawn, part = family.architecture.vae.factor, canvas.plan.drawn, canvas.plan.part.corners
-    image = _tensor(canvas.picture.crop(part).resize(drawn, Image.Resampling.LANCZOS), factor)
+    image = tensor(canvas.picture.crop(part).resize(drawn, Image.Resampling.LANCZOS), factor)
     known = family.to_latent(image)
     if recipe.resize_mode == LATENT_RESIZE and canvas.source.size != canvas.picture.size:
-        known = F.interpolate(family.to_latent(_tensor(canvas.source, factor)), known.shape[-2:], mode="bilinear")
+        known = F.interpolate(family.to_latent(tensor(canvas.source, factor)), known.shape[-2:], mode="bilinear")
     if canvas.mask is None:
         return Latents(known, known), family.shown(torch.zeros_like(image), torch.ones_like(image[:, :1]))
     soft = recipe.mask_edge == SOFT
@@ -173,13 +173,18 @@ def blank(recipe: Recipe, family: StableDiffusion1) -> Tensor | None:
     return family.shown(torch.zeros(1, 3, *size), torch.ones(1, 1, *size))
 
 
-def _tensor(image: Image.Image, factor: int) -> Tensor:
+def tensor(image: Image.Image, factor: int) -> Tensor:
     """(1, 3, H, W) in -1 to 1, each side a multiple of `factor`: what is added continues the edge. Transparent parts are white."""
     if image.mode == "RGBA":
         opaque = Image.new("RGB", image.size, WHITE)
         opaque.paste(image, mask=image.getchannel("A"))
         image = opaque
     return _padded(torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1, factor)
+
+
+def pixels(image: Tensor) -> Image.Image:
+    """An image (3, H, W) in -1 to 1 as a picture."""
+    return Image.fromarray(image.cpu().add(1).div(2).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy())
 
 
 def _plane(mask: Image.Image, factor: int) -> Tensor:

@@ -13,7 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from modules.engine import preview
-from modules.engine.canvas import Canvas, Latents, blank, encoded, read_canvas
+from modules.engine.canvas import Canvas, Latents, blank, encoded, pixels, read_canvas
+from modules.engine.enlarge import Enlarge, enlarged, second_start
+from modules.engine.families.sd1 import StableDiffusion1
 from modules.engine.guides import Guide, finite, guided, masked, only_between, require_descent, require_finite, twice, watched
 from modules.engine.machine import peak_memory
 from modules.engine.progress import Emit, Reporter
@@ -25,13 +27,16 @@ from modules.png import packed
 from modules.recipe import infotext
 from modules.recipe.catalogue import SAMPLERS, SOFT
 from modules.recipe.fields import Recipe
-from modules.recipe.plan import steps_drawn
+from modules.recipe.plan import Pass, finished_size, passes
 from modules.recipe.prompt import networks, words
 from modules.samplers import chosen
 from modules.samplers.registry import Denoise
 from modules.version import VERSION
 
 Facts = dict[str, object]
+
+Watch = Callable[[int, Tensor | None], None]
+"""Told the steps done before each call of the denoiser, and besides what it answered after it."""
 
 CFG_SCALE_OF_1 = 12.5  # the CFG scale that CFG++ takes for its own 1, its highest, so that usual values are usual there too
 LIBRARIES = ("torch", "diffusers", "transformers")
@@ -59,17 +64,30 @@ def run(recipe: Recipe, studio: Studio, emit: Emit, check: Callable[[], None]) -
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What all pictures of a recipe share: the loaded checkpoint, the encoded prompts (the wanted one first), the picture to change.
+class Means:
+    """What one pass is drawn with, whatever the seed: the latent's shape (C, H, W), the encoded prompts (the wanted one first).
 
     `shown` is what an inpainting network sees besides the latent.
     """
 
-    warm: Warm
+    shape: tuple[int, ...]
     conditionings: list[Tensor]
+    shown: Tensor | None
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all pictures of a recipe share: the loaded checkpoint, what each pass is drawn with, the picture to change.
+
+    `wear` gives the checkpoint the LoRAs of a pass, `enlarge` is for the picture that a second one draws on.
+    """
+
+    warm: Warm
+    means: list[Means]
     canvas: Canvas | None
     latents: Latents | None
-    shown: Tensor | None
+    wear: Callable[[Recipe], None]
+    enlarge: Enlarge
 
 
 @contextlib.contextmanager
@@ -85,59 +103,83 @@ def prepared(recipe: Recipe, studio: Studio, reporter: Reporter, clock: "Clock",
         reporter.loading(fraction)
 
     canvas = read_canvas(recipe, studio.shelf)
-    with contextlib.ExitStack() as loras:
-        with clock.phase("load"), checking(early_check):
-            reporter.phase("load")
-            warm = studio.warm(recipe.checkpoint, recipe.vae, report)
-            loras.enter_context(studio.adapted(warm, networks(recipe.prompt), early_check))
+    with clock.phase("load"), checking(early_check):
+        reporter.phase("load")
+        warm = studio.warm(recipe.checkpoint, recipe.vae, report)
+    with studio.wardrobe(warm) as wear:
         with clock.phase("encode"), checking(early_check):
             reporter.phase("encode")
-            prompts = [words(recipe.prompt)] if skips_negative(recipe) else [words(recipe.prompt), recipe.negative_prompt]
-            conditionings = [studio.encoded(warm, prompt, recipe.clip_skip) for prompt in prompts]
-            latents, shown = encoded(recipe, canvas, warm.family) if canvas else (None, blank(recipe, warm.family))
-        yield Shared(warm, conditionings, canvas, latents, shown)
+            latents, shown = encoded(recipe, canvas, warm.family) if canvas else (None, None)
+            means = []
+            for one in passes(recipe):
+                wear(networks(one.recipe.prompt), early_check)
+                shape = latents.known.shape[1:] if latents else warm.family.latent_shape(one.recipe.width, one.recipe.height)
+                shown = shown if canvas else blank(one.recipe, warm.family)
+                means.append(Means(tuple(shape), conditionings(one.recipe, studio, warm), shown))
+        yield Shared(warm, means, canvas, latents, lambda drawn: wear(networks(drawn.prompt), check), enlarged)
+
+
+def conditionings(recipe: Recipe, studio: Studio, warm: Warm) -> list[Tensor]:
+    """The recipe's prompts as the text encoder reads them, without the negative one where that has no say."""
+    prompts = [words(recipe.prompt)] if skips_negative(recipe) else [words(recipe.prompt), recipe.negative_prompt]
+    return [studio.encoded(warm, prompt, recipe.clip_skip) for prompt in prompts]
 
 
 def draw(recipe: Recipe, picture: int, shared: Shared, reporter: Reporter, clock: "Clock") -> Picture:
     """One picture, from the noise of its own seed to its file. The same whatever was drawn before it."""
     alone, canvas, family = recipe.alone(picture), shared.canvas, shared.warm.family
-    size = canvas.plan.drawn if canvas else (recipe.width, recipe.height)
-
-    def report(step: int, denoised: Tensor | None) -> None:
-        if denoised is None:
-            reporter.phase("draw", picture, min(step, steps_drawn(recipe)))  # some schedules have a few levels more
-        else:
-            reporter.preview(picture, lambda: look(denoised))
-
-    def look(denoised: Tensor) -> Image.Image:
-        glimpse = preview.glimpse(denoised, shared.warm.colours, size)
-        return canvas.in_place(glimpse) if canvas else glimpse
-
-    finished = canvas.picture if canvas else None
-    if steps_drawn(recipe):
-        with clock.phase("draw"):
-            latent = sample(alone, shared, report)
+    finished, latents, latent, done = canvas and canvas.picture, shared.latents, None, 0
+    for one, means in zip(passes(alone), shared.means, strict=True):
+        if latent is not None:
+            with clock.phase("enlarge"):
+                reporter.phase("enlarge", picture, done)
+                latents = second_start(alone, latent, family, shared.enlarge)
+                latent = latents.known
+        if one.drawn:
+            with clock.phase("draw"):
+                shared.wear(one.recipe)
+                latent = sample(one, means, latents, family, watcher(one, picture, done, shared, reporter))
+            done += one.drawn
+    if latent is not None:
         with clock.phase("decode"):
-            reporter.phase("decode", picture, steps_drawn(recipe))
+            reporter.phase("decode", picture, done)
             image = family.to_image(latent)
             require_finite(image, "the VAE")
-            finished = pixels(image[0, :, : size[1], : size[0]])
+            width, height = canvas.plan.drawn if canvas else finished_size(alone, (0, 0))
+            finished = pixels(image[0, :, :height, :width])
             finished = canvas.pasted(finished) if canvas else finished
     with clock.phase("file"):
         text = infotext.write(alone, alone.seed)
         return Picture(0, 0, picture, alone.seed, *finished.size, text, packed(finished, text, canvas and canvas.profile))
 
 
-def sample(recipe: Recipe, shared: Shared, report: Callable[[int, Tensor | None], None]) -> Tensor:
-    """The finished latent (1, C, H, W) of the one picture of this recipe."""
-    family, latents, device = shared.warm.family, shared.latents, shared.warm.family.unet.device
-    shape = tuple(latents.known.shape[1:]) if latents else family.latent_shape(recipe.width, recipe.height)
+def watcher(one: Pass, picture: int, done: int, shared: Shared, reporter: Reporter) -> Watch:
+    """What tells of a pass as it is drawn, after so many steps `done` in the passes before it."""
+    canvas = shared.canvas
+    size = canvas.plan.drawn if canvas else (one.recipe.width, one.recipe.height)
+
+    def look(denoised: Tensor) -> Image.Image:
+        glimpse = preview.glimpse(denoised, shared.warm.colours, size)
+        return canvas.in_place(glimpse) if canvas else glimpse
+
+    def watch(step: int, denoised: Tensor | None) -> None:
+        if denoised is None:
+            reporter.phase("draw", picture, done + min(step, one.drawn))  # some schedules have a few levels more
+        else:
+            reporter.preview(picture, lambda: look(denoised))
+
+    return watch
+
+
+def sample(one: Pass, means: Means, latents: Latents | None, family: StableDiffusion1, watch: Watch) -> Tensor:
+    """The finished latent (1, C, H, W) of a pass over one picture: a new one, or what `latents` hold, changed."""
+    recipe, device = one.recipe, family.unet.device
     levels = chosen.levels(recipe, family.sigmas)
-    sigmas = chosen.sigmas(recipe, levels)[recipe.steps - steps_drawn(recipe) :]
+    sigmas = chosen.sigmas(recipe, levels)[recipe.steps - one.drawn :]
     require_descent(sigmas)
 
-    unit = chosen.first_noise(recipe, shape).to(device)
-    later = chosen.later_noise(recipe, shape, sigmas)
+    unit = chosen.first_noise(recipe, means.shape).to(device)
+    later = chosen.later_noise(recipe, means.shape, sigmas)
     if latents is None or recipe.denoising_strength == 1:
         x = unit * chosen.start_deviation(recipe, sigmas[0])
     else:
@@ -145,15 +187,15 @@ def sample(recipe: Recipe, shared: Shared, report: Callable[[int, Tensor | None]
     keeps = latents is not None and latents.mask is not None and (latents.soft or not family.architecture.inpaints)
 
     def denoiser(conditionings: list[Tensor]) -> Denoise:
-        return family.denoiser(conditionings, levels, shared.shown)
+        return family.denoiser(conditionings, levels, means.shown)
 
     guides: list[Guide] = [
-        *(guidance(recipe, denoiser(shared.conditionings[:1])) if len(shared.conditionings) > 1 else []),
+        *(guidance(recipe, denoiser(means.conditionings[:1])) if len(means.conditionings) > 1 else []),
         *([masked(latents.mask_at(levels, sigmas[0]), latents.known, unit, sigmas[0])] if keeps else []),
         finite,
-        watched(sigmas, report),
+        watched(sigmas, watch),
     ]
-    denoise = reduce(lambda inner, guide: guide(inner), guides, denoiser(shared.conditionings))
+    denoise = reduce(lambda inner, guide: guide(inner), guides, denoiser(means.conditionings))
     x = chosen.sampler(recipe)(denoise, x, sigmas, lambda start, end: later(start, end).to(device))
     return torch.where(latents.mask > 0, x, latents.known) if keeps else x
 
@@ -173,13 +215,12 @@ def skips_negative(recipe: Recipe) -> bool:
     return recipe.cfg_scale == 1 and not SAMPLERS[recipe.sampler].apart
 
 
-def pixels(image: Tensor) -> Image.Image:
-    """An image (3, H, W) in -1 to 1 as a picture."""
-    return Image.fromarray(image.cpu().add(1).div(2).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy())
 
 
 def way(recipe: Recipe, shared: Shared) -> str:
-    """In which way a picture was changed."""
+    """In which way a picture was drawn, or changed."""
+    if recipe.hires:
+        return f"a new picture, drawn again after enlarging it by {recipe.hires_upscaler}"
     if shared.canvas is None:
         return "a new picture"
     if not recipe.is_masked:
@@ -191,7 +232,7 @@ def way(recipe: Recipe, shared: Shared) -> str:
 def facts(recipe: Recipe, studio: Studio, shared: Shared, clock: "Clock") -> Facts:
     """What happened, in plain values."""
     warm = shared.warm
-    together = len({conditioning.shape[1] for conditioning in shared.conditionings}) == 1
+    together = len({conditioning.shape[1] for conditioning in shared.means[0].conditionings}) == 1
     beside = "together with the positive one" if together else "on its own, for the prompts differ in length"
     return {
         "checkpoint": warm.name,
@@ -240,8 +281,9 @@ def memory_errors_explained(recipe: Recipe) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _is_about_memory(error):
             raise
+        width, height = finished_size(recipe, (recipe.width, recipe.height))
         raise CannotDraw(
-            f"not enough memory to draw {recipe.width}x{recipe.height} with {recipe.checkpoint}: choose a smaller size, "
+            f"not enough memory to draw {width}x{height} with {recipe.checkpoint}: choose a smaller size, "
             "or close other programs"
         ) from error
 

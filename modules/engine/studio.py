@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,8 @@ UNRETURNED = 10**9  # bytes that may stay behind when checkpoints go; the librar
 
 Report = Callable[[float], None]
 """Told the fraction of a checkpoint that is loaded; what it raises ends the loading."""
+
+Wear = Callable[[Sequence[Network], lora.Check], None]
 
 
 @dataclass
@@ -118,6 +120,25 @@ class Studio:
                 yield
             finally:
                 warm.text_loras = ()
+
+    @contextmanager
+    def wardrobe(self, warm: Warm) -> Iterator[Wear]:
+        """A function that gives the checkpoint these LoRAs and takes the ones before off, for the time of the block.
+
+        It does nothing where they are the same.
+        """
+        worn: Sequence[Network] | None = None
+        with ExitStack() as loras:
+
+            def wear(networks: Sequence[Network], check: lora.Check) -> None:
+                nonlocal worn
+                if networks != worn:
+                    loras.close()
+                    worn = None
+                    loras.enter_context(self.adapted(warm, networks, check))
+                    worn = networks
+
+            yield wear
 
     def encoded(self, warm: Warm, prompt: str, clip_skip: int) -> Tensor:
         """The conditioning of a prompt, (1, tokens, width); the last prompts are kept."""

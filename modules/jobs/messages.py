@@ -94,7 +94,7 @@ class Spent(Message):
 
 @dataclass(frozen=True)
 class Progress(Message):
-    """Where a job stands: `picture` of `pictures` counts from 0, `phase` is load, encode, draw or decode."""
+    """Where a job stands: `picture` of `pictures` counts from 0, `phase` is load, encode, draw, enlarge or decode."""
 
     job: int
     attempt: int

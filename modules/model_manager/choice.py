@@ -9,7 +9,8 @@ from modules.model_manager.library import Checkpoint, VaeFile, find, find_vae
 from modules.model_manager.loras import lora_hashes
 from modules.model_manager.stored import Refused
 from modules.recipe import prompt
-from modules.recipe.fields import BadField, Recipe
+from modules.recipe.catalogue import UPSCALERS, named
+from modules.recipe.fields import FIELDS, BadField, Recipe
 from modules.recipe.request import Pictures, resolve
 
 STARTER = "starter.safetensors"
@@ -25,11 +26,11 @@ def recipe_for(
 ) -> Recipe:
     """The recipe for a request among these files; hashes are kept in `hashes`. BadField names the field that is wrong."""
 
-    def named(wanted: str) -> Checkpoint:
+    def checkpoint_named(wanted: str) -> Checkpoint:
         return usable(checkpoints, wanted, hashes)
 
     try:
-        recipe = resolve(request, named, lambda found: short_hash(found.path, hashes), pictures)
+        recipe = resolve(request, checkpoint_named, lambda found: short_hash(found.path, hashes), pictures)
     except Refused as refusal:
         raise BadField("checkpoint", f"Checkpoint: it cannot be used: {refusal}") from None
     try:
@@ -37,11 +38,23 @@ def recipe_for(
     except LookupError as error:
         raise BadField("vae", f"VAE: {error}") from None
     try:
-        networks = prompt.networks(recipe.prompt)
-        architecture = find(checkpoints, recipe.checkpoint).architecture
-        return replace(recipe, lora_hashes=lora_hashes(networks, lora_roots, architecture, hashes))
-    except (LookupError, ValueError) as error:
-        raise BadField("prompt", f"Prompt: {error}") from None
+        recipe = replace(recipe, hires_upscaler=upscaler_named(recipe.hires_upscaler)) if recipe.hires else recipe
+    except LookupError as error:
+        raise BadField("hires_upscaler", f"{FIELDS['hires_upscaler'][1].label}: {error}") from None
+    networks: list[prompt.Network] = []
+    for name in ("prompt", "hires_prompt") if recipe.hires else ("prompt",):
+        try:
+            networks += prompt.networks(getattr(recipe, name))
+            architecture = find(checkpoints, recipe.checkpoint).architecture
+            known = lora_hashes(networks, lora_roots, architecture, hashes)
+        except (LookupError, ValueError) as error:
+            raise BadField(name, f"{FIELDS[name][1].label}: {error}") from None
+    return replace(recipe, lora_hashes=known)
+
+
+def upscaler_named(wanted: str) -> str:
+    """The own name of the upscaler that is meant, of latents or of pictures. LookupError says what is close."""
+    return named(UPSCALERS, wanted).name
 
 
 def usable(checkpoints: Sequence[Checkpoint], wanted: str, hashes: Path | None = None) -> Checkpoint:

@@ -119,10 +119,48 @@ MASKED_CONTENT = _by_name([Named(name, ()) for name in (FILL, ORIGINAL, LATENT_N
 WHOLE_PICTURE, ONLY_MASKED = "Whole picture", "Only masked"
 INPAINT_AREAS = _by_name([Named(WHOLE_PICTURE, ()), Named(ONLY_MASKED, ())])
 
+SAME_SAMPLER, SAME_SCHEDULE = "Use same sampler", "Use same scheduler"
+HIRES_SAMPLERS = {SAME_SAMPLER: Named(SAME_SAMPLER, ()), **SAMPLERS}
+HIRES_SCHEDULES = {SAME_SCHEDULE: Named(SAME_SCHEDULE, ()), **SCHEDULES}
+
+
+@dataclass(frozen=True)
+class LatentWay(Named):
+    """A way to enlarge a latent: torch's name for the interpolation, and whether it is antialiased."""
+
+    mode: str
+    antialiased: bool = False
+
+
+LATENT = "Latent"
+LATENT_WAYS = _by_name(
+    [
+        LatentWay(LATENT, (), "bilinear"),
+        LatentWay("Latent (antialiased)", (), "bilinear", antialiased=True),
+        LatentWay("Latent (bicubic)", (), "bicubic"),
+        LatentWay("Latent (bicubic antialiased)", (), "bicubic", antialiased=True),
+        LatentWay("Latent (nearest)", (), "nearest"),
+        LatentWay("Latent (nearest-exact)", (), "nearest-exact"),
+    ]
+)
+LANCZOS, BICUBIC, NEAREST = "Lanczos", "Bicubic", "Nearest"
+PICTURE_WAYS = _by_name([Named(LANCZOS, ("None",)), Named(BICUBIC, ()), Named(NEAREST, ())])
+UPSCALERS: Mapping[str, Named] = {**LATENT_WAYS, **PICTURE_WAYS}
+
 
 def schedule_in_force(sampler: str, schedule: str) -> ScheduleInfo | None:
     """The named schedule that a sampler follows, with "Automatic" resolved; None for the sampler's own."""
     return SCHEDULES.get(SAMPLERS[sampler].automatic if schedule == AUTOMATIC else schedule)
+
+
+def sampler_and_schedule(sampler: str, schedule: str) -> tuple[str, str]:
+    """The two names, taken apart where a sampler is called by both: "DPM++ 2M Karras". A schedule that is named besides wins."""
+    known = [each.lower() for row in SAMPLERS.values() for each in (row.name, *row.aliases)]
+    for each in SCHEDULES.values():
+        for suffix in (each.name, *each.aliases):
+            if sampler.lower() not in known and sampler.lower().endswith(f" {suffix.lower()}"):
+                sampler, schedule = sampler[: -len(suffix) - 1], schedule if schedule.lower() not in ("", AUTOMATIC.lower()) else each.name
+    return sampler, schedule
 
 
 def named(table: Mapping[str, Row], wanted: str) -> Row:

@@ -14,7 +14,10 @@ from modules.recipe.catalogue import (
     CPU_NOISE,
     DEFAULT_NOISE,
     HARD,
+    HIRES_SAMPLERS,
+    HIRES_SCHEDULES,
     INPAINT_AREAS,
+    LATENT,
     MASK_EDGES,
     MASK_MODES,
     MASKED,
@@ -23,6 +26,8 @@ from modules.recipe.catalogue import (
     NOISE_SOURCES,
     ORIGINAL,
     RESIZE_MODES,
+    SAME_SAMPLER,
+    SAME_SCHEDULE,
     SAMPLERS,
     SCHEDULES,
     STRETCH,
@@ -82,6 +87,9 @@ _SIZE_HELP = "Pixels, a multiple of 8 unless a picture is changed."
 _STRENGTH_HELP = "How much may change: at 0 nothing, at 1 nothing of the old is kept."
 _EDGE_HELP = "Hard: what is more white than black is drawn anew. Soft: the greyer, the less may change."
 _AREA_HELP = "Only masked: the part around the mask is drawn at the full size above, the rest is not touched."
+_HIRES_HELP = "Draws small first, then enlarges and draws again for detail."
+_HIRES_SIZE_HELP = "The finished side in pixels; 0 keeps proportions, both crop."
+_HIRES_UPSCALER_HELP = "Latent ways want a strength above 0.5; others keep more."
 _CFG_HELP = "How closely the prompt is followed. At 1 the negative prompt is not used."
 
 
@@ -150,6 +158,26 @@ class Recipe:
     )
     masked_content: str = row(
         ORIGINAL, "Masked content", "What drawing begins from under the mask.", choices=MASKED_CONTENT, infotext="Masked content"
+    )
+    hires: bool = row(False, "Hires fix", _HIRES_HELP)
+    hires_scale: float = row(2.0, "Upscale by", "How often larger each side becomes.", low=1, high=8, step=0.05, infotext="Hires upscale")
+    hires_width: int = row(0, "Resize width to", _HIRES_SIZE_HELP, low=0, high=4096, step=8, infotext="Hires resize")
+    hires_height: int = row(0, "Resize height to", _HIRES_SIZE_HELP, low=0, high=4096, step=8)
+    hires_steps: int = row(0, "Hires steps", "Steps of the second drawing; 0 for as many.", low=0, high=150, infotext="Hires steps")
+    hires_upscaler: str = row(LATENT, "Upscaler", _HIRES_UPSCALER_HELP, infotext="Hires upscaler")
+    hires_sampler: str = row(SAME_SAMPLER, "Hires sampler", "For the second drawing.", choices=HIRES_SAMPLERS, infotext="Hires sampler")
+    hires_schedule: str = row(
+        SAME_SCHEDULE, "Hires schedule type", "For the second drawing.", choices=HIRES_SCHEDULES, infotext="Hires schedule type"
+    )
+    hires_prompt: str = row(
+        "", "Hires prompt", "What to draw the second time; empty for the same.", high=MAX_PROMPT, infotext="Hires prompt"
+    )
+    hires_negative_prompt: str = row(
+        "",
+        "Hires negative prompt",
+        "What to keep out the second time; empty for the same.",
+        high=MAX_PROMPT,
+        infotext="Hires negative prompt",
     )
 
     @property

@@ -1,11 +1,14 @@
 """Where on a picture is drawn, at which size and from which step on: decided by numbers alone. Sizes are (width, height) in pixels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from modules.recipe.catalogue import CROP, FILL_BORDERS, ONLY_MASKED
+from modules.recipe.catalogue import CROP, FILL_BORDERS, ONLY_MASKED, SAME_SAMPLER, SAME_SCHEDULE
 from modules.recipe.fields import Recipe
 
 Size = tuple[int, int]
+
+NEARLY_ALL = 0.999  # the strength from which on a second pass takes all of its schedule
+CELL = 8  # pixels a side of what sizes that are computed are whole numbers of
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,81 @@ class Plan:
     drawn: Size
 
 
-def steps_drawn(recipe: Recipe) -> int:
-    """How many of the steps are drawn, the last ones: all for a new picture, none at strength 0, or else at least one."""
+@dataclass(frozen=True)
+class Pass:
+    """One way down the noise: the recipe it follows, and how many of that one's steps are drawn, the last ones."""
+
+    recipe: Recipe
+    drawn: int
+
+
+@dataclass(frozen=True)
+class Enlargement:
+    """How the second pass of hires fix begins: the first picture is brought to this `size`, and `part` of it is drawn again."""
+
+    size: Size
+    part: Box
+
+
+def passes(recipe: Recipe) -> list[Pass]:
+    """How each picture of the recipe is drawn: in one pass, or with hires fix in two.
+
+    The second one's steps are all drawn: they are the last of a schedule as much longer as its strength is below 1.
+    """
+    if not recipe.hires:
+        return [Pass(recipe, _last_steps(recipe))]
+    drawn, strength = recipe.hires_steps or recipe.steps, recipe.denoising_strength
+    width, height = enlargement(recipe).part.size
+    second = replace(
+        recipe,
+        prompt=recipe.hires_prompt or recipe.prompt,
+        negative_prompt=recipe.hires_negative_prompt or recipe.negative_prompt,
+        sampler=recipe.sampler if recipe.hires_sampler == SAME_SAMPLER else recipe.hires_sampler,
+        schedule=recipe.schedule if recipe.hires_schedule == SAME_SCHEDULE else recipe.hires_schedule,
+        steps=int(drawn / min(strength, NEARLY_ALL)) if strength else drawn,
+        width=width,
+        height=height,
+    )
+    return [Pass(recipe, recipe.steps), Pass(second, drawn if strength else 0)]
+
+
+def _last_steps(recipe: Recipe) -> int:
+    """All for a new picture, none at strength 0, or else at least one."""
     if not recipe.init_image:
         return recipe.steps
     drawn = int(recipe.steps * recipe.denoising_strength + 1e-6)  # 100 x 0.29 is 28.999999999999996
     return max(drawn, 1) if recipe.denoising_strength > 0 else 0
 
 
+def steps_drawn(recipe: Recipe) -> int:
+    """How many steps are drawn in all passes of a picture."""
+    return sum(one.drawn for one in passes(recipe))
+
+
+def enlargement(recipe: Recipe) -> Enlargement:
+    """By the factor, or to the size that is asked for: of two sides that have other proportions the middle is kept, of one they stay.
+
+    Both are cut down to whole cells.
+    """
+    width, height, across, down = recipe.width, recipe.height, recipe.hires_width, recipe.hires_height
+    if not (across or down):
+        size = int(width * recipe.hires_scale), int(height * recipe.hires_scale)
+    elif width * down <= height * across:
+        size = across, across * height // width
+    else:
+        size = down * width // height, down
+    whole = _in_cells(size)
+    return Enlargement(whole, _centred(_in_cells((across or size[0], down or size[1])), whole))
+
+
+def _in_cells(size: Size) -> Size:
+    return size[0] // CELL * CELL, size[1] // CELL * CELL
+
+
 def finished_size(recipe: Recipe, source: Size) -> Size:
     """The size of the finished picture, when the one that is changed has the size `source`."""
+    if recipe.hires:
+        return enlargement(recipe).part.size
     return source if recipe.is_masked and recipe.inpaint_area == ONLY_MASKED else (recipe.width, recipe.height)
 
 

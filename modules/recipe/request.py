@@ -6,7 +6,9 @@ from typing import Protocol
 
 from modules.recipe.catalogue import FILL, MASKED, ONLY_MASKED, SOFT
 from modules.recipe.fields import FIELDS, MAX_PICTURES, MAX_SEED, BadField, Recipe, checked
+from modules.recipe.plan import finished_size, passes
 
+LEVELS = 1000  # noise levels that models are trained at
 SAME_SHAPE = 0.02  # by which a mask's proportions may differ from the picture's, for sizes are rounded
 
 
@@ -71,6 +73,8 @@ def resolve(request: Mapping[str, object], find: Callable[[str], Model], hash_of
     _check_pictures(recipe)
     _check_ranges(recipe)
     _check_size(recipe)
+    if recipe.hires:
+        _check_hires(recipe)
     if recipe.mask:
         _check_mask(recipe, pictures)
     return recipe
@@ -91,6 +95,25 @@ def _check_size(recipe: Recipe) -> None:
         about = FIELDS[name][1]
         if getattr(recipe, name) % about.step:
             raise BadField(name, f"{about.label}: {getattr(recipe, name)} is not a multiple of {about.step:g}")
+
+
+def _check_hires(recipe: Recipe) -> None:
+    """The picture's final size can be drawn as any other, and the second pass knows no more levels than the models do."""
+    if recipe.init_image:
+        raise BadField("hires", "Hires fix: it draws new pictures; turn it off to change one")
+    for name in ("hires_width", "hires_height"):
+        about = FIELDS[name][1]
+        if getattr(recipe, name) % about.step:
+            raise BadField(name, f"{about.label}: {getattr(recipe, name)} is not a multiple of {about.step:g}")
+    size, bounds = finished_size(recipe, (0, 0)), FIELDS["width"][1]
+    if min(size) < bounds.low or max(size) > bounds.high:
+        wrong = "hires_width" if recipe.hires_width or recipe.hires_height else "hires_scale"
+        least, most = f"{bounds.low:g}x{bounds.low:g}", f"{bounds.high:g}x{bounds.high:g}"
+        raise BadField(wrong, f"{FIELDS[wrong][1].label}: {size[0]}x{size[1]} is outside {least} to {most}")
+    second = passes(recipe)[1]
+    if second.recipe.steps > LEVELS:
+        steps = f"{second.drawn} steps at strength {recipe.denoising_strength:g} are the last of {second.recipe.steps}"
+        raise BadField("denoising_strength", f"Denoising strength: {steps}, and models know {LEVELS}: raise it, or lower Hires steps")
 
 
 def _check_mask(recipe: Recipe, pictures: Pictures) -> None:

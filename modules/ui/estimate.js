@@ -21,14 +21,29 @@ function measure(last) {
   const about = (key) => infotext.match(new RegExp(`${key}: "?([^,"]+)`))?.[1];
   const kind = `${about("Model")} ${about("Sampler")}`;
   if (loaded.has(last.job) && rates[kind]) return;
-  rates[kind] = last.seconds / (width * height * Number(about("Steps")) * mine.length);
+  let work = width * height * Number(about("Steps"));
+  if (about("Hires upscaler")) { // then the picture's own size is that of its second drawing
+    const [across, down] = about("Size").split("x").map(Number);
+    work = width * height * Number(about("Hires steps") ?? about("Steps")) + across * down * Number(about("Steps"));
+  }
+  rates[kind] = last.seconds / (work * mine.length);
   localStorage.setItem(KEY, JSON.stringify(rates));
+}
+
+/** Pixels times steps of the second drawing, if there is one. */
+function secondWork(width, height, steps) {
+  const isShown = ["text-to-image", undefined].includes(document.body.dataset.tab);
+  if (!isShown || !document.querySelector("#field-hires input")?.checked) return 0;
+  const [scale, across, down, own] = ["scale", "width", "height", "steps"].map((field) => Number(valueOf(`hires_${field}`)));
+  const pixels = across && down ? across * down : across || down ? (across || (down * width) / height) ** 2 * (height / width) : width * height * scale ** 2;
+  return pixels * (own || steps);
 }
 
 /** Says on Generate which keys press it and about how long it will take. */
 export function showEstimate() {
   const rate = rates[`${stem(valueOf("checkpoint"))} ${valueOf("sampler")}`];
-  const work = ["width", "height", "steps", "batch_size", "batch_count"].reduce((product, field) => product * Number(valueOf(field)), 1);
+  const [width, height, steps, size, count] = ["width", "height", "steps", "batch_size", "batch_count"].map((field) => Number(valueOf(field)));
+  const work = (width * height * steps + secondWork(width, height, steps)) * size * count;
   const hint = [keys, rate && work ? `~ ${duration(rate * work)}` : null];
   const generate = document.querySelector("#generate");
   if (generate) generate.dataset.hint = hint.filter(Boolean).join(" · ");

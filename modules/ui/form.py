@@ -22,7 +22,7 @@ def slider(name: str, **options: object) -> gr.Slider:
     """A slider over the field's bounds; its number can be typed too."""
     about = FIELDS[name][1]
     bounds = {"minimum": about.low, "maximum": about.high, "step": about.step}
-    return gr.Slider(value=getattr(DEFAULTS, name), buttons=[], **bounds, **_about(name), **options)
+    return gr.Slider(value=getattr(DEFAULTS, name), buttons=[], **bounds, **{**_about(name), **options})
 
 
 def choice(name: str, choices: list[str] | None = None, **options: object) -> gr.Dropdown:

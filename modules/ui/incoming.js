@@ -24,7 +24,7 @@ export async function decoded(url) {
   return image;
 }
 
-/** Asks the server for what the form's hidden buttons grant: "suit", "send", "extend" or "batch". */
+/** Asks the server for what the form's hidden buttons grant: "suit", "send", "paste", "extend" or "batch". */
 export function wish(name, words) {
   window.easel.wish = words;
   document.querySelector(`#wish-${name}`).click();

@@ -9,7 +9,7 @@ import gradio as gr
 from modules.model_manager.library import Checkpoint
 from modules.recipe.catalogue import AUTOMATIC
 from modules.recipe.fields import DEFAULTS, FIELDS
-from modules.ui import assets, form, sampling, train, workspace
+from modules.ui import assets, form, hires, sampling, train, workspace
 from modules.ui.sizes import native_size
 from modules.ui.theme import theme
 from modules.ui.workspace import FOLDED, QUIET, RAW, folded_title, vae_choices
@@ -39,7 +39,7 @@ def build(desk: "Desk") -> gr.Blocks:
         with gr.Tabs(elem_id="tabs") as tabs:
             drawn = {id: gr.Tab(name, id=id) for id, name in workspace.TABS.items()}
             train.build(desk)
-        fields, more = workspace.build(desk, checkpoint, tabs)
+        fields, folds = workspace.build(desk, checkpoint, tabs)
         for id, tab in drawn.items():
             tab.select(None, None, fields["tab"], js=f"() => '{id}'", **QUIET)
         models_changed = gr.Button("Show the checkpoints there are", elem_id="models-changed", elem_classes="behind")
@@ -49,7 +49,7 @@ def build(desk: "Desk") -> gr.Blocks:
         refresh.click(partial(_refreshed, desk), lists, [*lists, *own], **RAW)
         models_changed.click(partial(_listed, desk), lists, [*lists, *own], **RAW)
         checkpoint.input(partial(_own_updates, desk), checkpoint, own, **RAW)
-        filled = page.load(partial(_filled, desk, list(fields)), None, [*fields.values(), more, tabs], **RAW)
+        filled = page.load(partial(_filled, desk, list(fields)), None, [*fields.values(), *folds, tabs], **RAW)
         filled.then(None, js="() => { window.easelFilled = true; window.dispatchEvent(new Event('easel:filled')); }", **QUIET)
     return page
 
@@ -97,11 +97,13 @@ def _filled(desk: "Desk", names: list[str]) -> list[object]:
     checkpoint = _kept(desk, left.get("checkpoint"))
     own = own_values(desk.checkpoints(), checkpoint)
     typed = {**own, **left} if left.get("checkpoint") == checkpoint else {**left, **own}
-    values = {"tab": workspace.TEXT, **{name: getattr(DEFAULTS, name) for name in names if name in FIELDS}, **typed}
+    usual = {name: getattr(DEFAULTS, name) for name in names if name in FIELDS}
+    values = {"tab": workspace.TEXT, **usual, hires.STRENGTH: DEFAULTS.denoising_strength, **typed}
     values |= {name: str(values[name]) for name in ("seed", *sampling.LARGE)}
-    fold = gr.Accordion(label=folded_title(values), open=form.changed(values, FOLDED) != "")
+    twice = gr.Accordion(label=hires.title(values), open=bool(values["hires"]))
+    more = gr.Accordion(label=folded_title(values), open=form.changed(values, FOLDED) != "")
     lists = {"checkpoint": gr.Dropdown(usable(desk), value=checkpoint), "vae": _vaes(desk, values["vae"])}
-    return [*({**values, **lists}[name] for name in names), fold, gr.Tabs(selected=values["tab"])]
+    return [*({**values, **lists}[name] for name in names), twice, more, gr.Tabs(selected=values["tab"])]
 
 
 def _vaes(desk: "Desk", chosen: object) -> gr.Dropdown:

@@ -1,6 +1,7 @@
-/* The parameters text of the picture that is looked at, to read and to copy. */
+/* The parameters text of the picture that is looked at, to read and to copy; and what is done with one that is pasted. */
 
 import { button, h, setText } from "./dom.js";
+import { wish } from "./incoming.js";
 import { onLive } from "./live.js";
 import { shown } from "./pictures.js";
 
@@ -20,6 +21,14 @@ async function copyWords() {
   setText(copy, "Copied");
   setTimeout(() => setText(copy, "Copy"), 1500);
 }
+
+// Pasted where the prompt goes, it fills the form.
+document.addEventListener("paste", (event) => {
+  const text = event.clipboardData.getData("text/plain").replaceAll("\r\n", "\n");
+  if (!event.target.closest?.("#field-prompt") || !/(^|\n)Steps: \d+,[^\n]*$/.test(text.trim())) return;
+  event.preventDefault();
+  wish("paste", text);
+});
 
 onLive(() => {
   parameters.classList.toggle("away", !shown()); // it keeps its place

@@ -19,6 +19,7 @@ export function progressWords(running, engine) {
     load: engine.state === "loading" ? engine.text : "loading the checkpoint",
     encode: "reading the prompt",
     draw: `step ${running.step} of ${running.steps}`,
+    enlarge: "enlarging the picture",
     decode: "finishing the picture",
   };
   const parts = [phases[running.phase]];

@@ -14,10 +14,10 @@ import gradio as gr
 from gradio.components import Component
 
 from modules.model_manager.choice import inpaints
-from modules.recipe.catalogue import AUTOMATIC, ONLY_MASKED, WHOLE_PICTURE
+from modules.recipe.catalogue import AUTOMATIC, ONLY_MASKED, UPSCALERS, WHOLE_PICTURE
 from modules.recipe.fields import BadField, to_dict
 from modules.recipe.request import extension, removal
-from modules.ui import form, sampling
+from modules.ui import form, hires, pasted, sampling
 from modules.ui.examples import EXAMPLES
 from modules.ui.sizes import PRESETS, multiple_of_8, native_size, preset
 
@@ -33,7 +33,8 @@ TABS = {TEXT: "Text to image", IMAGE: "Image to image", INPAINTING: "Inpainting"
 _PICTURES = ("init_image", "mask")
 _SUITED = ("width", "height", "inpaint_area")
 _DRAWN_WITH = ("sampler", "schedule", "steps", "cfg_scale", "seed", "width", "height", "clip_skip", "vae", *sampling.NAMES)
-_SENT = ("prompt", "negative_prompt", *_DRAWN_WITH)
+_TWICE = (*hires.NAMES, hires.STRENGTH)
+_SENT = ("prompt", "negative_prompt", *_DRAWN_WITH, *_TWICE)
 
 _SOURCE = '<section id="source" aria-label="The picture to change"></section>'
 _STAGE = f'<section id="stage" aria-label="Stage" data-examples="{escape(json.dumps(EXAMPLES))}"></section>'
@@ -41,8 +42,8 @@ _STAGE = f'<section id="stage" aria-label="Stage" data-examples="{escape(json.du
 Fields = dict[str, Component]
 
 
-def build(desk: "Desk", checkpoint: gr.Dropdown, tabs: gr.Tabs) -> tuple[Fields, gr.Accordion]:
-    """Draws the workspace. Returns its controls by field name, `checkpoint` and `tab` among them, and the part that is folded."""
+def build(desk: "Desk", checkpoint: gr.Dropdown, tabs: gr.Tabs) -> tuple[Fields, list[gr.Accordion]]:
+    """Draws the workspace. Returns its controls by field name, `checkpoint` and `tab` among them, and the parts that are folded."""
     with gr.Row(elem_id="workspace", equal_height=False):
         with gr.Column(elem_id="form", scale=0, min_width=0):
             fields = {
@@ -53,6 +54,8 @@ def build(desk: "Desk", checkpoint: gr.Dropdown, tabs: gr.Tabs) -> tuple[Fields,
                 **_changing(desk, checkpoint),
                 **_seed_and_batch(),
             }
+            with gr.Accordion(hires.CLOSED, open=False, elem_id="hires") as twice:
+                fields |= hires.controls(list(UPSCALERS))
             gr.HTML("<div id='networks'></div>", apply_default_css=False, padding=False)
             with gr.Accordion("More", open=False, elem_id="more") as more:
                 with gr.Row(elem_classes="pair"):
@@ -75,9 +78,9 @@ def build(desk: "Desk", checkpoint: gr.Dropdown, tabs: gr.Tabs) -> tuple[Fields,
     generate.click(partial(_submit, desk, names, False), controls, problem, trigger_mode="multiple", **RAW)
     remove.click(partial(_submit, desk, names, True), controls, problem, trigger_mode="multiple", **RAW)
     _grant(desk, wish, fields, checkpoint, tabs, problem)
-    keep.click(partial(_keep, desk, names), controls, more, trigger_mode="always_last", **RAW)
+    keep.click(partial(_keep, desk, names), controls, [twice, more], trigger_mode="always_last", **RAW)
     gr.on([control.change for control in controls], None, js="() => window.easel?.changed()", **QUIET)
-    return fields, more
+    return fields, [twice, more]
 
 
 def _grant(desk: "Desk", wish: gr.Textbox, fields: Fields, checkpoint: gr.Dropdown, tabs: gr.Tabs, problem: gr.HTML) -> None:
@@ -93,6 +96,7 @@ def _grant(desk: "Desk", wish: gr.Textbox, fields: Fields, checkpoint: gr.Dropdo
     suited = named(*_SUITED)
     granted("suit", _suit, [fields["tab"], checkpoint], suited)
     granted("send", _sent, [], [fields["tab"], tabs, *named(*_PICTURES, *_SENT)])
+    granted("paste", _pasted, [], [problem, *named("checkpoint", *_SENT)])
     granted("extend", _extended, [checkpoint], [problem, *named(*_PICTURES), *suited, *named("masked_content", "denoising_strength")])
     granted("batch", partial(_batch, list(fields)), list(fields.values()), [problem])
 
@@ -206,10 +210,21 @@ def _sent(desk: "Desk", wish: str) -> list[object]:
     carries = job and (tab == TEXT or not job.recipe.init_image)  # who goes on changing a picture goes on with what is typed
     values: dict[str, object] = to_dict(job.recipe) | {"seed": entry.seed} if carries else {}
     values |= {name: str(values[name]) for name in ("seed", *sampling.LARGE) if name in values}
+    values = {**values, hires.STRENGTH: values["denoising_strength"]} if carries else values
+    if tab != TEXT:  # what is changed is drawn once
+        values = {name: value for name, value in values.items() if name not in _TWICE}
     if picture:
         values |= {"width": entry.width, "height": entry.height}
     pictures = [gr.skip(), gr.skip()] if tab == TEXT else [picture, ""]
     return [tab, gr.Tabs(selected=tab), *pictures, *(values.get(name, gr.skip()) for name in _SENT)]
+
+
+def _pasted(desk: "Desk", text: str) -> list[object]:
+    """What a parameters text asks for: what of it cannot be had as HTML, then the values of checkpoint and the fields of _SENT."""
+    values, problem = pasted.values_of(desk, text)
+    values |= {name: str(values[name]) for name in ("seed", *sampling.LARGE) if name in values}
+    said = _problem("prompt", f"Not as in the text: {problem}") if problem else ""
+    return [said, *(values.get(name, gr.skip()) for name in ("checkpoint", *_SENT))]
 
 
 def _extended(desk: "Desk", wish: str, checkpoint: str | None) -> list[object]:
@@ -226,10 +241,11 @@ def _extended(desk: "Desk", wish: str, checkpoint: str | None) -> list[object]:
 
 def request_of(values: dict[str, object]) -> dict[str, object]:
     """What the form asks for in its tab. BadField where a picture or a mask is missing."""
-    request = {name: value for name, value in values.items() if name != "tab"}
+    request = {name: value for name, value in values.items() if name not in ("tab", hires.STRENGTH)}
     tab = values.get("tab") or TEXT
     if tab == TEXT:
-        return {**request, "init_image": "", "mask": ""}
+        return {**request, "init_image": "", "mask": "", "denoising_strength": values.get(hires.STRENGTH)}
+    request["hires"] = False
     if not request.get("init_image"):
         raise BadField("init_image", "Picture: drop one first, or choose it")
     if tab == IMAGE:
@@ -272,10 +288,10 @@ def _problem(field: str, words: str) -> str:
     return f'<p role="alert" data-field="{escape(field)}" data-said="{said}">{escape(words)}</p>'
 
 
-def _keep(desk: "Desk", names: list[str], *values: object) -> gr.Accordion:
+def _keep(desk: "Desk", names: list[str], *values: object) -> list[gr.Accordion]:
     draft = dict(zip(names, values, strict=True))
     desk.keep_draft(draft)
-    return gr.Accordion(label=folded_title(draft))
+    return [gr.Accordion(label=hires.title(draft)), gr.Accordion(label=folded_title(draft))]
 
 
 def folded_title(values: dict[str, object]) -> str:

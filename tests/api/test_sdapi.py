@@ -92,6 +92,43 @@ def test_a_picture_is_changed_under_its_mask_only(server):
     assert "Inpaint area: Only masked, Masked area padding: 16" in text and "Size: 128x128" in text
 
 
+def test_hires_fix_as_clients_ask_for_it(server):
+    """aiyabot's and webuiapi's ways: numbers as text, half of the steps as a fraction, the upscaler by its label, nulls."""
+    body = {"prompt": "a fox", "steps": 3, "seed": 5, "width": 64, "height": 72, "enable_hr": True, "denoising_strength": "0.6"}
+    body |= {"hr_scale": "1.5", "hr_upscaler": "Latent", "hr_second_pass_steps": 2.5, "hr_resize_x": 0, "hr_resize_y": 0}
+    body |= {"hr_checkpoint_name": None, "hr_sampler_name": "DPM++ SDE Karras", "hr_scheduler": None, "hr_prompt": "a red fox"}
+    status, answer = server.ask("/sdapi/v1/txt2img", body)
+    assert status == 200, answer
+    info = json.loads(answer["info"])
+    assert pictures(answer)[0].size == (info["width"], info["height"]) == (96, 104)
+    assert info["denoising_strength"] == 0.6 and answer["parameters"]["hr_scale"] == "1.5"
+    text = info["infotexts"][0]
+    assert "Size: 64x72" in text and "Hires upscale: 1.5, Hires steps: 2, Hires upscaler: Latent, Hires sampler: DPM++ SDE" in text
+    assert "Hires schedule type: Karras, Hires prompt: a red fox" in text
+    size = {"hr_resize_x": 96, "hr_resize_y": 96, "hr_upscaler": None, "hr_second_pass_steps": 0, "hr_sampler_name": "", "hr_prompt": ""}
+    status, answer = server.ask("/sdapi/v1/txt2img", {**body, **size})
+    assert status == 200 and pictures(answer)[0].size == (96, 96)
+    assert "Hires resize: 96x96, Hires upscaler: Latent, Version" in json.loads(answer["info"])["infotexts"][0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"hr_scale": 0.5}, "Upscale by: 0.5 is outside"),
+        ({"hr_upscaler": "Latent (bicubik)"}, "did you mean"),
+        ({"hr_resize_x": 9000}, "Resize width to: 9000 is outside"),
+        ({"hr_checkpoint_name": "other"}, "hr_checkpoint_name: one checkpoint"),
+        ({"hr_second_pass_steps": 1e9}, "Hires steps"),
+        ({"hr_prompt": ["a"]}, "Hires prompt: text is needed"),
+    ],
+)
+def test_bad_values_of_hires_fix_are_one_line_unless_it_is_off(server, wrong, says):
+    body = {"prompt": "a fox", "steps": 1, "seed": 5, "width": 64, "height": 64, **wrong}
+    status, answer = server.ask("/sdapi/v1/txt2img", {**body, "enable_hr": True})
+    assert status == 422 and says in answer["detail"] and "\n" not in answer["detail"]
+    assert server.ask("/sdapi/v1/txt2img", {**body, "enable_hr": False})[0] == 200
+
+
 def test_resize_modes_and_strength_0(server):
     body = {"init_images": [encoded(photo())], "steps": 2, "denoising_strength": 0, "resize_mode": 1, "width": 50, "height": 84}
     with pytest.raises(AssertionError):

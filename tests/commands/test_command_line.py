@@ -40,6 +40,15 @@ def test_generate_writes_pictures_and_prints_only_their_paths(places, tmp_path):
         assert "Seed: 8, Size: 64x72" in picture.text["parameters"]
 
 
+def test_a_picture_is_drawn_twice(places, tmp_path):
+    hires = ["--hires-upscaler", "lanczos", "--hires-steps", "2", "--denoising-strength", "0.5", "--hires-width", "96"]
+    drawn = easel("generate", "a fox", "--steps", "2", "--seed", "7", "--size", "64x80", *hires, "--json", *places)
+    assert drawn.returncode == 0, drawn.stderr
+    (picture,) = json.loads(drawn.stdout)["pictures"]
+    assert (picture["width"], picture["height"]) == (96, 120)
+    assert "Hires resize: 96x0, Hires steps: 2, Hires upscaler: Lanczos" in picture["infotext"]
+
+
 def test_the_same_call_gives_the_same_file_and_picture_i_is_what_its_seed_draws_alone(places, tmp_path):
     both = json.loads(easel("generate", "a fox", "--steps", "3", "--seed", "1", "-n", "2", "--json", *places).stdout)
     alone = json.loads(easel("generate", "a fox", "--steps", "3", "--seed", "2", "--json", *places).stdout)
@@ -66,6 +75,8 @@ def test_the_same_call_gives_the_same_file_and_picture_i_is_what_its_seed_draws_
         (["--model", "nothing-like-it"], "nothing-like-it"),
         (["--vae", "nothing-like-it"], "VAE: there is no nothing-like-it"),
         (["--cfg-scale", "inf"], "CFG scale"),
+        (["--hires-scale", "9"], "Upscale by: 9 is outside 1 to 8"),
+        (["--hires", "--hires-upscaler", "Lanczoz"], "Upscaler: 'Lanczoz' is not known: did you mean 'Lanczos'?"),
         (["--precision", "int3"], "int3"),
         (["--unknown"], "--unknown"),
     ],

@@ -248,6 +248,22 @@ def test_a_picture_with_a_lora_is_that_of_a_checkpoint_it_was_merged_into(own: S
     assert pixels(drawn(replace(recipe, prompt=FOX, checkpoint="merged.safetensors"), own)) == pixels(with_lora)
 
 
+def test_the_second_pass_of_hires_fix_has_the_loras_of_its_own_prompt(own: Studio, warm: Warm, recipe: Recipe) -> None:
+    """To the bit: as one draws the small picture and changes the large one in two jobs."""
+    recipe = replace(recipe, prompt=f"{FOX}<lora:usual:1>", denoising_strength=0.5)
+    twice = replace(recipe, hires=True, hires_scale=1.5, hires_upscaler="Nearest", hires_prompt=f"{FOX}<lora:usual:0.3>")
+    small = Image.open(io.BytesIO(drawn(recipe, own))).resize((96, 96), Image.Resampling.NEAREST)
+    file = io.BytesIO()
+    small.save(file, "PNG")
+    changed = replace(recipe, prompt=twice.hires_prompt, init_image=own.shelf.keep(file.getvalue()), width=96, height=96, steps=8)
+    assert pixels(drawn(twice, own)) == pixels(drawn(changed, own)) != pixels(drawn(replace(twice, hires_prompt=""), own))
+    messages: list[Message] = []
+    run(replace(twice, seed=6, batch_count=2), own, messages.append, check=no_check)
+    assert [message.png for message in messages if isinstance(message, Picture)][1] == drawn(twice, own)
+    with pytest.raises(CannotDraw, match="nothing"):
+        drawn(replace(twice, hires_prompt="<lora:nothing:1>"), own)
+
+
 def test_the_text_encoder_alone_the_u_net_alone_and_neither(own: Studio, recipe: Recipe) -> None:
     def picture(tag: str) -> bytes:
         return pixels(drawn(replace(recipe, prompt=FOX + tag), own))

@@ -212,6 +212,33 @@ def test_pictures_and_masks_that_cannot_be_used_are_refused(request_, field, say
     assert refused.value.field == field and "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("request_", "field", "says"),
+    [
+        ({"hires_scale": 9}, "hires_scale", "9 is outside 1 to 8"),
+        ({"hires_scale": 8, "width": 1024}, "hires_scale", "8192x1024 is outside 64x64 to 4096x4096"),
+        ({"hires_width": 100}, "hires_width", "not a multiple of 8"),
+        ({"hires_height": 4104}, "hires_height", "outside"),
+        ({"hires_width": 64, "width": 512}, "hires_width", "64x16 is outside"),
+        ({"hires_sampler": "Eular"}, "hires_sampler", "did you mean 'Euler'"),
+        ({"hires_schedule": ""}, "hires_schedule", "not known"),
+        ({"hires_steps": 151}, "hires_steps", "outside"),
+        ({"hires_steps": 20, "denoising_strength": 0.01}, "denoising_strength", "20 steps at strength 0.01 are the last of 2000"),
+        ({"init_image": "128x128"}, "hires", "turn it off"),
+        ({"hires": "maybe"}, "hires", "true or false"),
+    ],
+)
+def test_a_second_pass_that_cannot_be_drawn_is_refused(request_, field, says):
+    with pytest.raises(BadField, match=says) as refused:
+        resolved(**{"hires": True, **request_})
+    assert refused.value.field == field and "\n" not in str(refused.value)
+
+
+def test_what_hires_fix_is_told_has_no_say_while_it_is_off():
+    assert resolved(hires_scale=8, width=1024, hires_width=100, denoising_strength=0.01).hires_width == 100
+    assert resolved(hires=True, denoising_strength=0).denoising_strength == 0
+
+
 def test_a_mask_may_have_another_size_of_the_same_shape_and_a_soft_one_may_be_dark():
     resolved(init_image="1000x667", mask="512x341 0-255")
     resolved(init_image="64x64", mask="64x64 0-100", mask_edge="Soft")
