@@ -1,24 +1,21 @@
 """The whole story of a picture: recipe in, pictures and facts out."""
 
 import contextlib
-import io
 import math
-import time
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
-from importlib.metadata import version
 
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from modules.engine import preview
 from modules.engine.canvas import Canvas, Latents, blank, encoded, read_canvas
+from modules.engine.facts import Clock, Facts, versions
 from modules.engine.guides import Guide, finite, guided, masked, only_between, require_descent, require_finite, twice, watched
-from modules.engine.machine import peak_memory
+from modules.engine.machine import is_about_memory, peak_memory
+from modules.engine.png import png
 from modules.engine.progress import Emit, Reporter
 from modules.engine.stop import CannotDraw, Skipped
 from modules.engine.studio import Studio, Warm
@@ -31,14 +28,8 @@ from modules.recipe.plan import steps_drawn
 from modules.recipe.prompt import networks, words
 from modules.samplers import chosen
 from modules.samplers.registry import Denoise
-from modules.version import VERSION
 
-Facts = dict[str, object]
-
-LARGE = 4_000_000  # pixels from which a PNG is packed in the fastest way there is, for it takes seconds otherwise
-PNG_LEVEL = 4  # a third of the time of the usual 6, for a few percent more bytes
 CFG_SCALE_OF_1 = 12.5  # the CFG scale that CFG++ takes for its own 1, its highest, so that usual values are usual there too
-LIBRARIES = ("torch", "diffusers", "transformers")
 
 
 def run(recipe: Recipe, studio: Studio, emit: Emit, check: Callable[[], None]) -> Facts:
@@ -182,17 +173,6 @@ def pixels(image: Tensor) -> Image.Image:
     return Image.fromarray(image.cpu().add(1).div(2).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy())
 
 
-def png(picture: Image.Image, text: str, profile: bytes | None = None) -> bytes:
-    """The picture as a PNG that carries `text` as its parameters, and its colour profile."""
-    about = PngInfo()
-    about.add_text("parameters", text)
-    file = io.BytesIO()
-    large = picture.width * picture.height >= LARGE
-    packing = {"compress_level": 1, "compress_type": zlib.Z_RLE} if large else {"compress_level": PNG_LEVEL}
-    picture.save(file, "PNG", pnginfo=about, icc_profile=profile, **packing)
-    return file.getvalue()
-
-
 def way(recipe: Recipe, shared: Shared) -> str:
     """In which way a picture was changed."""
     if shared.canvas is None:
@@ -223,43 +203,15 @@ def facts(recipe: Recipe, studio: Studio, shared: Shared, clock: "Clock") -> Fac
     }
 
 
-def versions() -> dict[str, str]:
-    """What the picture's numbers depend on."""
-    return {"easel": VERSION, **{name: version(name) for name in LIBRARIES}}
-
-
-class Clock:
-    """Seconds by phase."""
-
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
-        self._seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            self._seconds[name] = self._seconds.get(name, 0) + time.monotonic() - begun
-
-    def rounded(self) -> dict[str, float]:
-        return {name: round(seconds, 3) for name, seconds in {**self._seconds, "total": time.monotonic() - self._begun}.items()}
-
-
 @contextlib.contextmanager
 def memory_errors_explained(recipe: Recipe) -> Iterator[None]:
     """Turns every way in which memory can run out into CannotDraw."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_about_memory(error):
+        if isinstance(error, RuntimeError) and not is_about_memory(error):
             raise
         raise CannotDraw(
             f"not enough memory to draw {recipe.width}x{recipe.height} with {recipe.checkpoint}: choose a smaller size, "
             "or close other programs"
         ) from error
-
-
-def _is_about_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error) or "not enough memory" in str(error)

@@ -185,7 +185,7 @@ class Supervisor:
                 self._keep(message, job.recipe.kind)
                 self._show(preview=None)
             case Done(facts=facts):
-                self._learn(facts["number_format"], facts["number_format_why"])
+                self._learn(str(facts.get("number_format", "")), str(facts.get("number_format_why", "")))
                 self._finish(job, "done", facts=facts)
             case Cancelled():
                 self._finish(job, "cancelled")
@@ -199,7 +199,7 @@ class Supervisor:
 
     def _finish(self, job: Job, state: str, **how: object) -> None:
         self._queue.end(job.id, state, **how)
-        self._preload = job.recipe.checkpoint
+        self._preload = job.recipe.checkpoint or self._preload
         self._show(state="ready", text="ready", running=None, progress=None, preview=None, interrupting=False)
         self._replace_if_spent()
         self.wake()

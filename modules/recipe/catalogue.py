@@ -119,6 +119,9 @@ MASKED_CONTENT = _by_name([Named(name, ()) for name in (FILL, ORIGINAL, LATENT_N
 WHOLE_PICTURE, ONLY_MASKED = "Whole picture", "Only masked"
 INPAINT_AREAS = _by_name([Named(WHOLE_PICTURE, ()), Named(ONLY_MASKED, ())])
 
+LANCZOS, BICUBIC, NEAREST = "Lanczos", "Bicubic", "Nearest"
+PICTURE_WAYS = _by_name([Named(LANCZOS, ("None",)), Named(BICUBIC, ()), Named(NEAREST, ())])  # to enlarge without a network
+
 
 def schedule_in_force(sampler: str, schedule: str) -> ScheduleInfo | None:
     """The named schedule that a sampler follows, with "Automatic" resolved; None for the sampler's own."""
