@@ -79,6 +79,11 @@ def _add_jobs(routes: APIRouter, desk: Desk) -> None:
     def submit(request: dict[str, object]) -> dict[str, int]:
         return {"job": desk.submit(request)}
 
+    @routes.post("/upscale", status_code=201)
+    def upscale(request: dict[str, object]) -> dict[str, int]:
+        (job,) = desk.upscale([request])
+        return {"job": job}
+
     @routes.delete("/jobs/{job}")
     def drop(job: Id) -> dict[str, bool]:
         return {"dropped": desk.drop(job)}
@@ -168,6 +173,10 @@ def _add_models(routes: APIRouter, desk: Desk) -> None:
         listed = desk.loras()
         calls = {lora.name: call for call, lora in called(listed).items()}
         return [{"name": lora.name, "call": calls.get(lora.name, ""), "about": lora.about, "reason": lora.reason} for lora in listed]
+
+    @routes.get("/upscalers")
+    def upscalers() -> list[dict[str, object]]:
+        return [{name: getattr(each, name) for name in ("name", "status", "reason", "scale", "about")} for each in desk.upscalers()]
 
     @routes.post("/models/refresh")
     def refresh() -> list[dict[str, object]]:

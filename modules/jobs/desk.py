@@ -4,7 +4,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -131,16 +131,17 @@ class Desk:
         self._supervisor.wake()
         return job
 
-    def upscale(self, request: Mapping[str, object]) -> int:
-        """Queue an upscaling and return the job's id. BadField or QueueFull say why not."""
+    def upscale(self, requests: Sequence[Mapping[str, object]]) -> list[int]:
+        """Queue an upscaling for each request and return the jobs' ids. BadField or QueueFull say why not; then none is queued."""
+        upscalers = self.upscalers()
 
         def named(wanted: str) -> str:
-            return find_upscaler(self.upscalers(), wanted).name
+            return find_upscaler(upscalers, wanted).name
 
-        job = self._queue.add(upscaling.resolve(request, named, self.shelf))
+        jobs = [self._queue.add(each) for each in [upscaling.resolve(request, named, self.shelf) for request in requests]]
         self._changed()
         self._supervisor.wake()
-        return job
+        return jobs
 
     def job(self, job: int) -> Job | None:
         return self._queue.job(job)

@@ -41,6 +41,9 @@ class RrdbShape:
     def scale(self) -> int:
         return 2**self.doublings // self.unshuffle
 
+    def __str__(self) -> str:
+        return f"ESRGAN, {self.scale} times"
+
 
 @dataclass(frozen=True)
 class CompactShape:
@@ -49,6 +52,9 @@ class CompactShape:
     channels: int
     convolutions: int
     scale: int
+
+    def __str__(self) -> str:
+        return f"SRVGGNetCompact, {self.scale} times"
 
 
 Shape = RrdbShape | CompactShape
@@ -74,6 +80,15 @@ def read_upscaler(path: Path) -> tuple[Header, Shape, Names]:
     shape = _rrdb(tensors) if "conv_first.weight" in tensors else _compact(tensors)
     _complete(tensors, expected(shape))
     return header, shape, names
+
+
+def is_upscaler(path: Path) -> bool:
+    """Whether a file is one that `read_upscaler` reads."""
+    try:
+        read_upscaler(path)
+    except Refused:
+        return False
+    return True
 
 
 def unwrapped(header: Header) -> Header:

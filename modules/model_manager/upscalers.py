@@ -13,7 +13,7 @@ from modules.model_manager.index import Kind, remembered
 from modules.model_manager.library import nothing_like
 from modules.model_manager.ncnn import convert
 from modules.model_manager.stored import Refused
-from modules.model_manager.upscaler_file import CompactShape, UnknownArchitecture, read_upscaler
+from modules.model_manager.upscaler_file import UnknownArchitecture, read_upscaler
 from modules.recipe.catalogue import LANCZOS, PICTURE_WAYS
 from modules.recipe.upscaling import DEFAULT
 
@@ -110,8 +110,7 @@ def _look_at_upscaler(name: str, path: Path) -> Upscaler:
         return Upscaler(called, path, "refused", f"{refusal}{WITH_SPANDREL}", 0, "")
     except Refused as refusal:
         return Upscaler(called, path, "refused", str(refusal), 0, "")
-    kind = "SRVGGNetCompact" if isinstance(shape, CompactShape) else "ESRGAN"
-    return Upscaler(called, path, "ok", "", shape.scale, f"{kind}, {shape.scale} times")
+    return Upscaler(called, path, "ok", "", shape.scale, str(shape))
 
 
 def _files(path: Path) -> list[str]:
