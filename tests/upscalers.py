@@ -25,7 +25,12 @@ def random_weights(shape, seed=0, dtype="float32"):
 
 def middle(weights):
     """As ESRGAN's repository spells them."""
-    pairs = ((r"^body\.(\d+)\.rdb(\d)", r"RRDB_trunk.\1.RDB\2"), ("^conv_body", "trunk_conv"), (r"^conv_up(\d)", r"upconv\1"), ("^conv_hr", "HRconv"))
+    pairs = (
+        (r"^body\.(\d+)\.rdb(\d)", r"RRDB_trunk.\1.RDB\2"),
+        ("^conv_body", "trunk_conv"),
+        (r"^conv_up(\d)", r"upconv\1"),
+        ("^conv_hr", "HRconv"),
+    )
     return {renamed(name, pairs): values for name, values in weights.items()}
 
 
@@ -54,7 +59,9 @@ def write_upscaler(path, weights, wrapper=None):
     """The weights in a file of the kind that its ending says; a pickle with its table under `wrapper`, if there is one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
-        write_safetensors(path, {name: values.shape for name, values in weights.items()}, next(iter(weights.values())).dtype.name, weights.items())
+        write_safetensors(
+            path, {name: values.shape for name, values in weights.items()}, next(iter(weights.values())).dtype.name, weights.items()
+        )
     else:
         table = {name: torch.from_numpy(values) for name, values in weights.items()}
         torch.save({wrapper: table} if wrapper else table, path)

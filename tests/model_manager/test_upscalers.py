@@ -41,7 +41,10 @@ def test_pickles_are_read_with_and_without_a_table_around_them(tmp_path, wrapper
 def test_the_average_over_a_training_counts_before_its_end(tmp_path):
     import torch
 
-    tables = {name: {k: torch.from_numpy(v) for k, v in random_weights(COMPACT, seed).items()} for name, seed in (("params", 1), ("params_ema", 2))}
+    tables = {
+        name: {k: torch.from_numpy(v) for k, v in random_weights(COMPACT, seed).items()}
+        for name, seed in (("params", 1), ("params_ema", 2))
+    }
     torch.save(tables, tmp_path / "x.pth")
     header, _, names = read_upscaler(tmp_path / "x.pth")
     with open_tensors(tmp_path / "x.pth", header) as tensors:
