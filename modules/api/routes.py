@@ -84,6 +84,15 @@ def _add_jobs(routes: APIRouter, desk: Desk) -> None:
         (job,) = desk.upscale([request])
         return {"job": job}
 
+    @routes.get("/jobs")
+    def jobs(id: Annotated[list[Annotated[int, Query(ge=0, lt=2**62)]], Query(max_length=1000)]) -> list[dict[str, object]]:
+        """How these jobs stand, and their pictures."""
+        found = filter(None, map(desk.job, id))
+        return [
+            {"job": job.id, "state": job.state, "reason": job.reason, "pictures": [_shown(entry) for entry in desk.gallery.of_job(job.id)]}
+            for job in found
+        ]
+
     @routes.delete("/jobs/{job}")
     def drop(job: Id) -> dict[str, bool]:
         return {"dropped": desk.drop(job)}

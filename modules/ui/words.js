@@ -20,6 +20,7 @@ export function progressWords(running, engine) {
     encode: "reading the prompt",
     draw: `step ${running.step} of ${running.steps}`,
     decode: "finishing the picture",
+    upscale: `tile ${running.step} of ${running.steps}`,
   };
   const parts = [phases[running.phase]];
   if (running.pictures > 1) parts.unshift(`picture ${running.picture + 1} of ${running.pictures}`);

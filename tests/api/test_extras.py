@@ -33,6 +33,12 @@ def photo(size=(40, 30)):
     return picture
 
 
+@pytest.fixture(autouse=True)
+def ready(server):
+    """Requests wait for their pictures; the engine may still be starting."""
+    server.wait(lambda state: state["engine"]["state"] == "ready")
+
+
 def test_the_list_begins_with_none_and_names_what_is_there(server):
     status, listed = server.ask("/sdapi/v1/upscalers")
     names = [each["name"] for each in listed]
