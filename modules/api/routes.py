@@ -124,6 +124,8 @@ def _add_pictures(routes: APIRouter, desk: Desk) -> None:
                 image.convert("RGB").save(small, "WEBP", quality=85)
         except OSError as error:
             raise HTTPException(404, f"picture {id} is damaged: {error}") from None
+        except Image.DecompressionBombError:
+            raise HTTPException(404, f"picture {id} is too large for a thumbnail") from None
         return Response(small.getvalue(), media_type="image/webp", headers=FOREVER)
 
     @routes.post("/pictures/{id}/save")

@@ -54,6 +54,11 @@ class Upscaler:
     def stem(self) -> str:
         return self.path.stem if self.path else self.name
 
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """What it may be called."""
+        return (self.name, *((self.path.stem, str(self.path)) if self.path else PICTURE_WAYS[self.name].aliases))
+
 
 PLAIN = [Upscaler(name, None, "ok", "", 0, "no network") for name in PICTURE_WAYS]
 
@@ -67,7 +72,7 @@ def scan_upscalers(roots: Sequence[Path], store: Path | None = None) -> list[Ups
 def find_upscaler(upscalers: Sequence[Upscaler], wanted: str) -> Upscaler:
     """The one called so: by its name, its file's stem or its path; for "" the usual one. LookupError says in a line what is wrong."""
     word = wanted.strip().casefold() or _usual(upscalers).casefold()
-    matches = [each for each in upscalers if word in (call.casefold() for call in (each.name, each.stem, str(each.path)))]
+    matches = [each for each in upscalers if word in (call.casefold() for call in each.calls)]
     usable = [each for each in matches if each.status == "ok"]
     if usable:
         return usable[0]

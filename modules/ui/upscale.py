@@ -32,8 +32,8 @@ def build(desk: "Desk") -> None:
             fields, sides = _fields(desk)
             problem = gr.HTML("", elem_id="upscale-problem", apply_default_css=False, padding=False)
             start = gr.Button("Upscale", variant="primary", size="lg", elem_id="upscale-start")
+            pictures = form.behind("upscaling")
         gr.HTML(_BOARD, elem_id="upscale-home", apply_default_css=False, padding=False)
-    pictures = form.behind("upscaling")
 
     by = fields["by"]
     by.change(lambda chosen: gr.update(visible=chosen == BY_SIZE), by, sides, **RAW)

@@ -95,6 +95,7 @@ def test_what_is_no_upscaler_is_refused_with_what_it_is(tmp_path):
     with pytest.raises(LookupError, match="did you mean whole"):
         find_upscaler(list(listed.values()), "whol")
     assert find_upscaler(list(listed.values()), "").name == "whole"  # the usual one is not there
+    assert find_upscaler(scan_upscalers([]), "None").name == "Lanczos"
     assert find_upscaler(scan_upscalers([]), "lanczos").name == find_upscaler(scan_upscalers([]), "").name == "Lanczos"
 
 
