@@ -178,7 +178,7 @@ class Supervisor:
     def _take_of_job(self, job: Job, message: Message) -> None:
         match message:
             case Progress():
-                self._show(progress=message, text=self.board.text if message.phase == "load" else "drawing")
+                self._show(progress=message, text={"load": self.board.text, "upscale": "enlarging"}.get(message.phase, "drawing"))
             case Preview():
                 self._show(preview=message)
             case Picture():

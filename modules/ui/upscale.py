@@ -29,7 +29,7 @@ def build(desk: "Desk") -> None:
     with gr.Tab("Super-resolution", id="upscale", elem_id="upscale") as tab, gr.Row(elem_id="upscale-room", equal_height=False):
         with gr.Column(elem_id="upscale-form", scale=0, min_width=0):
             gr.HTML(_SOURCE, apply_default_css=False, padding=False)
-            fields, sides = _fields(desk)
+            fields, sides = _fields()
             problem = gr.HTML("", elem_id="upscale-problem", apply_default_css=False, padding=False)
             start = gr.Button("Upscale", variant="primary", size="lg", elem_id="upscale-start")
             pictures = form.behind("upscaling")
@@ -44,19 +44,18 @@ def build(desk: "Desk") -> None:
     tab.select(None, None, None, js="() => window.easel.upscalingShown()", **QUIET)
 
 
-def _fields(desk: "Desk") -> tuple[dict[str, Component], gr.Row]:
-    """The controls by field name, and those of them that only a size needs."""
-    names = _names(desk)
-    usual = DEFAULT if DEFAULT in names else next(iter(names), None)
+def _fields() -> tuple[dict[str, Component], gr.Row]:
+    """The controls by field name, and those of them that only a size needs. What there is to choose from is looked up when the tab is
+    opened."""
     fields: dict[str, Component] = {
         "by": gr.Radio([*FACTORS, BY_SIZE], value="4×", label="To", elem_id="upscale-factor", elem_classes=["field"], min_width=0)
     }
     with gr.Row(elem_classes="pair", visible=False) as sides:
         fields |= {side: gr.Number(0, precision=0, **_about(side)) for side in ("width", "height")}
         fields["crop"] = gr.Checkbox(DEFAULTS.crop, **_about("crop"))
-    fields["upscaler"] = gr.Dropdown(names, value=usual, filterable=len(names) > 12, **_about("upscaler"))
+    fields["upscaler"] = gr.Dropdown([DEFAULT], value=DEFAULT, filterable=False, **_about("upscaler"))
     with gr.Row(elem_classes="pair"):
-        fields["upscaler_2"] = gr.Dropdown([NO_SECOND, *names], value=NO_SECOND, filterable=False, **_about("upscaler_2"))
+        fields["upscaler_2"] = gr.Dropdown([NO_SECOND], value=NO_SECOND, filterable=False, **_about("upscaler_2"))
         about = FIELDS["upscaler_2_weight"][1]
         bounds = {"minimum": about.low, "maximum": about.high, "step": about.step}
         fields["upscaler_2_weight"] = gr.Slider(value=DEFAULTS.upscaler_2_weight, buttons=[], **bounds, **_about("upscaler_2_weight"))
@@ -78,7 +77,7 @@ def _listed(desk: "Desk", first: str | None, second: str | None) -> list[gr.Drop
     names = _names(desk)
     usual = DEFAULT if DEFAULT in names else next(iter(names), None)
     return [
-        gr.Dropdown(names, value=first if first in names and first != "Lanczos" else usual),
+        gr.Dropdown(names, value=first if first in names else usual, filterable=len(names) > 12),
         gr.Dropdown([NO_SECOND, *names], value=second if second in names else NO_SECOND),
     ]
 

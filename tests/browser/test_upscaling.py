@@ -95,6 +95,6 @@ def test_a_size_that_no_file_holds_is_said_and_an_interrupt_stops_the_rest(bench
     bench.get_by_role("option", name="R-ESRGAN 4x+", exact=True).click()
     bench.locator("#upscale-start").click()
     expect(bench.locator(".upscale-item")).to_contain_text("at work", timeout=PATIENCE)
-    bench.locator("#upscale-pictures").get_by_role("button", name="Interrupt").click()
+    bench.locator("#upscale-pictures").get_by_role("button", name="Interrupt", exact=True).click()
     expect(bench.locator(".upscale-item")).to_contain_text("interrupted", timeout=PATIENCE)
-    expect(bench.locator("#upscale-pictures").get_by_role("button", name="Interrupt")).to_be_hidden()
+    expect(bench.locator("#upscale-pictures").get_by_role("button", name="Interrupt", exact=True)).to_be_hidden()
