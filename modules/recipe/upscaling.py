@@ -31,11 +31,11 @@ class Upscaling:
     name: str = row("", "Name", "What its file was called.", high=MAX_NAME)
     upscaler: str = row(DEFAULT, "Upscaler", _UPSCALER_HELP, high=MAX_NAME)
     upscaler_2: str = row(NO_SECOND, "Second upscaler", _SECOND_HELP, high=MAX_NAME)
-    upscaler_2_weight: float = row(0.5, "Weight of the second", _WEIGHT_HELP, low=0, high=1, step=0.01)
+    upscaler_2_weight: float = row(0.5, "Second's weight", _WEIGHT_HELP, low=0, high=1, step=0.01)
     factor: float = row(4.0, "Factor", "How often larger each side becomes.", low=0.05, high=16, step=0.05)
     width: int = row(0, "Width", _TARGET_HELP, low=0, high=MAX_SIDE)
     height: int = row(0, "Height", _TARGET_HELP, low=0, high=MAX_SIDE)
-    crop: bool = row(True, "Crop to the target", _CROP_HELP)
+    crop: bool = row(True, "Crop to fit", _CROP_HELP)
 
     @property
     def kind(self) -> str:

@@ -65,4 +65,5 @@ function place() {
   sheet.style.setProperty("--at", `${slider.value}%`);
 }
 
+show(null);
 window.addEventListener("resize", compare);

@@ -48,7 +48,7 @@ def _fields() -> tuple[dict[str, Component], gr.Row]:
     """The controls by field name, and those of them that only a size needs. What there is to choose from is looked up when the tab is
     opened."""
     fields: dict[str, Component] = {
-        "by": gr.Radio([*FACTORS, BY_SIZE], value="4×", label="To", elem_id="upscale-factor", elem_classes=["field"], min_width=0)
+        "by": gr.Radio([*FACTORS, BY_SIZE], value="4×", label="How large", elem_id="upscale-factor", elem_classes=["field"], min_width=0)
     }
     with gr.Row(elem_classes="pair", visible=False) as sides:
         fields |= {side: gr.Number(0, precision=0, **_about(side)) for side in ("width", "height")}
