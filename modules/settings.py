@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 PROGRAM = Path(__file__).resolve().parent.parent
 DEFAULT_PORT = 7860
+UPSCALER_FOLDERS = ("ESRGAN", "RealESRGAN", "SwinIR", "DAT", "HAT", "ScuNET", "BSRGAN")
 _MAX_CONFIG = 1 << 20  # bytes
 
 
@@ -33,6 +34,7 @@ class Settings(BaseModel):
     ckpt_dir: Path | None = Field(None, description="a further folder with checkpoints")
     vae_dir: Path | None = Field(None, description="a further folder with VAEs")
     lora_dir: Path | None = Field(None, description="a further folder with LoRAs")
+    esrgan_models_path: Path | None = Field(None, description="a further folder with upscalers")
     datasets_dir: Path | None = Field(None, description="a further folder with folders of captioned pictures to train on")
     outdir: Path | None = Field(None, description="where pictures go (default: outputs in the data folder)")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="what draws")
@@ -74,6 +76,16 @@ class Settings(BaseModel):
     @property
     def lora_roots(self) -> list[Path]:
         return [self.models / "Lora", self.models / "LyCORIS", *([self.lora_dir] if self.lora_dir else [])]
+
+    @property
+    def upscaler_roots(self) -> list[Path]:
+        own = [self.models / name for name in UPSCALER_FOLDERS]
+        return [*own, *([self.esrgan_models_path] if self.esrgan_models_path else [])]
+
+    @property
+    def packed_upscalers(self) -> Path:
+        """Where the networks that come with the program are unpacked."""
+        return self.models / "RealESRGAN"
 
     @property
     def dataset_roots(self) -> list[Path]:

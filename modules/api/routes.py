@@ -80,6 +80,20 @@ def _add_jobs(routes: APIRouter, desk: Desk) -> None:
     def submit(request: dict[str, object]) -> dict[str, int]:
         return {"job": desk.submit(request)}
 
+    @routes.post("/upscale", status_code=201)
+    def upscale(request: dict[str, object]) -> dict[str, int]:
+        (job,) = desk.upscale([request])
+        return {"job": job}
+
+    @routes.get("/jobs")
+    def jobs(id: Annotated[list[Annotated[int, Query(ge=0, lt=2**62)]], Query(max_length=1000)]) -> list[dict[str, object]]:
+        """How these jobs stand, and their pictures."""
+        found = filter(None, map(desk.job, id))
+        return [
+            {"job": job.id, "state": job.state, "reason": job.reason, "pictures": [_shown(entry) for entry in desk.gallery.of_job(job.id)]}
+            for job in found
+        ]
+
     @routes.delete("/jobs/{job}")
     def drop(job: Id) -> dict[str, bool]:
         return {"dropped": desk.drop(job)}
@@ -111,6 +125,8 @@ def _add_pictures(routes: APIRouter, desk: Desk) -> None:
                 image.convert("RGB").save(small, "WEBP", quality=85)
         except OSError as error:
             raise HTTPException(404, f"picture {id} is damaged: {error}") from None
+        except Image.DecompressionBombError:
+            raise HTTPException(404, f"picture {id} is too large for a thumbnail") from None
         return Response(small.getvalue(), media_type="image/webp", headers=FOREVER)
 
     @routes.post("/pictures/{id}/save")
@@ -168,6 +184,10 @@ def _add_models(routes: APIRouter, desk: Desk) -> None:
         listed = desk.loras()
         calls = {lora.name: call for call, lora in called(listed).items()}
         return [{"name": lora.name, "call": calls.get(lora.name, ""), "about": lora.about, "reason": lora.reason} for lora in listed]
+
+    @routes.get("/upscalers")
+    def upscalers() -> list[dict[str, object]]:
+        return [{name: getattr(each, name) for name in ("name", "status", "reason", "scale", "about")} for each in desk.upscalers()]
 
     @routes.post("/models/refresh")
     def refresh() -> list[dict[str, object]]:

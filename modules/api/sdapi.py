@@ -8,7 +8,7 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -67,39 +67,43 @@ def router(desk: Desk) -> APIRouter:
     @routes.post("/txt2img")
     @routes.post("/txt2img/", include_in_schema=False)
     async def txt2img(request: Request) -> Response:
-        return await _answer(desk, await request.body(), changing=False)
+        return await answered(_answer(desk, await request.body(), changing=False))
 
     @routes.post("/img2img")
     @routes.post("/img2img/", include_in_schema=False)
     async def img2img(request: Request) -> Response:
-        return await _answer(desk, await request.body(), changing=True)
+        return await answered(_answer(desk, await request.body(), changing=True))
 
     @routes.api_route("/{path:path}", methods=["GET", "POST", "PUT", "DELETE"], include_in_schema=False)
     def unknown(path: str) -> Response:
-        return _json({"detail": "Not Found"}, 404)
+        return to_json({"detail": "Not Found"}, 404)
 
     return routes
 
 
-async def _answer(desk: Desk, raw: bytes, changing: bool) -> Response:
+async def _answer(desk: Desk, raw: bytes, changing: bool) -> dict[str, object]:
+    body = parsed(raw)
+    job = await ended(desk, await asyncio.to_thread(lambda: desk.submit(_request(desk, body, changing))))
+    if job.state == "failed":
+        raise Refused(500, job.reason)
+    return await asyncio.to_thread(_result, desk, job, body)
+
+
+async def answered(answer: Awaitable[dict[str, object]]) -> Response:
+    """The answer as JSON, or why there is none."""
     try:
-        body = _parsed(raw)
-        job = await asyncio.to_thread(lambda: desk.submit(_request(desk, body, changing)))
+        return to_json(await answer)
     except Refused as refusal:
         return _refusal(refusal.status, str(refusal))
     except BadField as error:
         return _refusal(503 if isinstance(error, QueueFull) else 422, str(error))
-    ended = await _ended(desk, job)
-    if ended.state == "failed":
-        return _refusal(500, ended.reason)
-    return await asyncio.to_thread(_result, desk, ended, body)
 
 
 def _refusal(status: int, detail: str) -> Response:
-    return _json({"error": "BadRequest" if status < 500 else "Failed", "detail": detail, "body": "", "errors": detail}, status)
+    return to_json({"error": "BadRequest" if status < 500 else "Failed", "detail": detail, "body": "", "errors": detail}, status)
 
 
-def _parsed(raw: bytes) -> dict[str, object]:
+def parsed(raw: bytes) -> dict[str, object]:
     """The body as what it holds; whether it is called JSON does not matter, for clients do not say."""
     try:
         body = json.loads(raw, parse_constant=str)
@@ -159,9 +163,18 @@ def _changes(desk: Desk, body: Body) -> dict[str, object]:
         request["masked_padding"] = 0
     if body.get("mask_round") is False:
         request["mask_edge"] = list(MASK_EDGES)[1]
-    request["init_image"] = _taken_in(desk, "init_images", images[0])
-    request["mask"] = _taken_in(desk, "mask", body["mask"]) if masked else ""
+    request["init_image"] = taken_in(desk, "init_images", images[0])
+    request["mask"] = taken_in(desk, "mask", body["mask"]) if masked else ""
     return request
+
+
+def number(body: Body, field: str, default: float) -> float:
+    """A number, which many clients send as text; the default where it is left out."""
+    value = body.get(field)
+    try:
+        return default if value is None or value == "" else float(value)
+    except (TypeError, ValueError):
+        raise Refused(422, f"{field}: {str(value)[:40]} is not a number") from None
 
 
 def _name_of(field: str, number: object, names: list[str]) -> str | None:
@@ -172,7 +185,7 @@ def _name_of(field: str, number: object, names: list[str]) -> str | None:
     return names[number]
 
 
-def _taken_in(desk: Desk, field: str, text: object) -> str:
+def taken_in(desk: Desk, field: str, text: object) -> str:
     """The id of a picture that came as base64, with or without what makes it a data: URL. Addresses are not fetched."""
     if not isinstance(text, str) or text[:8].lower().startswith(("http:", "https:", "file:", "ftp:")):
         raise Refused(422, f"{field}: pictures come as base64; addresses are not fetched")
@@ -186,7 +199,7 @@ def _taken_in(desk: Desk, field: str, text: object) -> str:
         raise Refused(422, f"{field}: {error}") from None
 
 
-async def _ended(desk: Desk, job: int) -> Job:
+async def ended(desk: Desk, job: int) -> Job:
     """The job, once it has ended. It is looked up whenever something changed."""
     version = -1
     while True:
@@ -198,16 +211,16 @@ async def _ended(desk: Desk, job: int) -> Job:
         await asyncio.sleep(LOOK_EVERY)
 
 
-def _result(desk: Desk, job: Job, body: Body) -> Response:
+def _result(desk: Desk, job: Job, body: Body) -> dict[str, object]:
     """The pictures of a job that ended, also of one that was interrupted."""
     entries = desk.gallery.of_job(job.id)
     images = [base64.b64encode(desk.gallery.png(entry.id)).decode() for entry in entries] if body.get("send_images") is not False else []
     shown = (*ECHOED, "init_images", "mask") if body.get("include_init_images") else ECHOED  # not everything: some clients send passwords
     parameters = {name: body[name] for name in shown if name in body}
-    return _json({"images": images, "parameters": parameters, "info": json.dumps(_info(job.recipe, entries))})
+    return {"images": images, "parameters": parameters, "info": json.dumps(_info(job.recipe, entries))}
 
 
-def _json(answer: dict[str, object], status: int = 200) -> Response:
+def to_json(answer: object, status: int = 200) -> Response:
     return Response(json.dumps(answer), status, media_type="application/json")
 
 

@@ -107,14 +107,15 @@ def _house(desk: "Desk", server: uvicorn.Server) -> ASGIApp:
     import gradio
     from fastapi import FastAPI
 
-    from modules.api import sdapi
+    from modules.api import extras, sdapi
     from modules.api.routes import explain_errors, router
     from modules.ui.page import build, page_options
 
     app = FastAPI(title="Easel", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.closing = lambda: server.should_exit
     app.include_router(router(desk))
-    app.include_router(sdapi.router(desk))
+    app.include_router(extras.router(desk))
+    app.include_router(sdapi.router(desk))  # the last, for it answers all that is below its address
     explain_errors(app)
     return gradio.mount_gradio_app(app, build(desk), path="/", **page_options())
 

@@ -98,3 +98,8 @@ def give_back_memory() -> None:
             trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def is_about_memory(error: RuntimeError) -> bool:
+    """Whether torch says that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error) or "not enough memory" in str(error)

@@ -2,11 +2,9 @@
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
-from importlib.metadata import version
 
 import torch
 from PIL import Image
@@ -15,9 +13,10 @@ from torch import Tensor
 from modules.engine import preview
 from modules.engine.canvas import Canvas, Latents, blank, encoded, pixels, read_canvas
 from modules.engine.enlarge import Enlarge, enlarged, second_start
+from modules.engine.facts import Clock, Facts, versions
 from modules.engine.families.sd1 import StableDiffusion1
 from modules.engine.guides import Guide, finite, guided, masked, only_between, require_descent, require_finite, twice, watched
-from modules.engine.machine import peak_memory
+from modules.engine.machine import is_about_memory, peak_memory
 from modules.engine.progress import Emit, Reporter
 from modules.engine.stop import CannotDraw, Skipped
 from modules.engine.studio import Studio, Warm
@@ -31,15 +30,11 @@ from modules.recipe.plan import Pass, finished_size, passes
 from modules.recipe.prompt import networks, words
 from modules.samplers import chosen
 from modules.samplers.registry import Denoise
-from modules.version import VERSION
-
-Facts = dict[str, object]
 
 Watch = Callable[[int, Tensor | None], None]
 """Told the steps done before each call of the denoiser, and besides what it answered after it."""
 
 CFG_SCALE_OF_1 = 12.5  # the CFG scale that CFG++ takes for its own 1, its highest, so that usual values are usual there too
-LIBRARIES = ("torch", "diffusers", "transformers")
 
 
 def run(recipe: Recipe, studio: Studio, emit: Emit, check: Callable[[], None]) -> Facts:
@@ -249,44 +244,16 @@ def facts(recipe: Recipe, studio: Studio, shared: Shared, clock: "Clock") -> Fac
     }
 
 
-def versions() -> dict[str, str]:
-    """What the picture's numbers depend on."""
-    return {"easel": VERSION, **{name: version(name) for name in LIBRARIES}}
-
-
-class Clock:
-    """Seconds by phase."""
-
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
-        self._seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            self._seconds[name] = self._seconds.get(name, 0) + time.monotonic() - begun
-
-    def rounded(self) -> dict[str, float]:
-        return {name: round(seconds, 3) for name, seconds in {**self._seconds, "total": time.monotonic() - self._begun}.items()}
-
-
 @contextlib.contextmanager
 def memory_errors_explained(recipe: Recipe) -> Iterator[None]:
     """Turns every way in which memory can run out into CannotDraw."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_about_memory(error):
+        if isinstance(error, RuntimeError) and not is_about_memory(error):
             raise
         width, height = finished_size(recipe, (recipe.width, recipe.height))
         raise CannotDraw(
             f"not enough memory to draw {width}x{height} with {recipe.checkpoint}: choose a smaller size, "
             "or close other programs"
         ) from error
-
-
-def _is_about_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error) or "not enough memory" in str(error)

@@ -17,6 +17,7 @@ from modules.engine.guides import require_finite
 from modules.engine.machine import free_memory, give_back_memory, held_memory, pick_device, total_memory, usable_cores
 from modules.engine.precision import NumberFormat, choose
 from modules.engine.stop import CannotDraw
+from modules.engine.upscalers.rack import Rack
 from modules.engine.weights import Reader
 from modules.incoming.shelf import Shelf
 from modules.model_manager.architecture import SD15, UNetShape
@@ -63,7 +64,7 @@ class Studio:
 
     `state` is a folder for what was measured; "auto" picks device and format. `spent` says, when it is not empty, that memory did not
     come back and only a new process will have it.
-    Pictures that are changed lie in `incoming`, by default a folder in `state`.
+    Pictures that are changed lie in `incoming`, by default a folder in `state`. `rack` holds the upscalers.
     """
 
     def __init__(
@@ -76,9 +77,11 @@ class Studio:
         memory_budget: float | None = None,
         lora_roots: Sequence[Path] = (),
         incoming: Path | None = None,
+        upscaler_roots: Sequence[Path] = (),
     ) -> None:
         self.device = pick_device(device)
         self.shelf = Shelf(incoming or state / "incoming")
+        self.rack = Rack(upscaler_roots, state / "hashes.sqlite3", self.device, precision)
         self.spent = ""
         self._roots, self._vae_roots, self._lora_roots = checkpoint_roots, vae_roots, lora_roots
         self._store = state / "hashes.sqlite3"
@@ -93,7 +96,8 @@ class Studio:
     def of(cls, settings: Settings, incoming: Path | None = None) -> "Studio":
         """The studio that these settings describe."""
         roots = settings.checkpoint_roots, settings.vae_roots
-        return cls(*roots, settings.state, settings.device, settings.precision, settings.memory_budget, settings.lora_roots, incoming)
+        how = settings.device, settings.precision, settings.memory_budget
+        return cls(*roots, settings.state, *how, settings.lora_roots, incoming, settings.upscaler_roots)
 
     def format_for(self, shape: UNetShape = SD15.unet, side: int = SD15.native_size // SD15.vae.factor) -> NumberFormat:
         """The number format for a denoiser of this shape and latents of this side; measures for about a second the first time."""

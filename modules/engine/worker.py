@@ -37,6 +37,7 @@ from modules.jobs.messages import (
     read_frame,
     write_frame,
 )
+from modules.recipe.upscaling import Upscaling
 
 if TYPE_CHECKING:
     from modules.engine.studio import Studio
@@ -124,13 +125,14 @@ def main(arguments: list[str]) -> None:
     requests, answers = private_streams()
     inbox, outbox = Inbox(requests), Outbox(answers)  # before the slow imports: the server may die meanwhile
 
-    from modules.engine.run import versions
+    from modules.engine.facts import versions
     from modules.engine.studio import Studio
 
     gc.freeze()  # what the libraries made stays: looking through it again at every change of checkpoint takes a quarter of a second
     try:
         how = options.device, options.precision, options.memory_budget
-        studio = Studio(options.checkpoints, options.vaes, options.state, *how, lora_roots=options.loras, incoming=options.incoming)
+        roots = {"lora_roots": options.loras, "upscaler_roots": options.upscalers}
+        studio = Studio(options.checkpoints, options.vaes, options.state, *how, **roots, incoming=options.incoming)
     except CannotDraw as error:
         sys.exit(f"engine: {error}")
     chosen = studio.format_for()
@@ -149,7 +151,8 @@ def main(arguments: list[str]) -> None:
 
 def answer(wanted: Run, studio: "Studio", outbox: Outbox, check: Callable[[], None]) -> Message:
     """Runs a recipe, sending what happens on the way, and returns the last word on it."""
-    from modules.engine.run import run
+    from modules.engine import run
+    from modules.engine.upscalers import run as upscale
 
     def emit(message: Message) -> None:
         own = {"job": wanted.job, "attempt": wanted.attempt}
@@ -157,7 +160,11 @@ def answer(wanted: Run, studio: "Studio", outbox: Outbox, check: Callable[[], No
 
     try:
         check()
-        return Done(wanted.job, wanted.attempt, run(wanted.recipe, studio, emit, check))
+        if isinstance(wanted.recipe, Upscaling):
+            done = upscale.run(wanted.recipe, studio.rack, studio.shelf, emit, check)
+        else:
+            done = run.run(wanted.recipe, studio, emit, check)
+        return Done(wanted.job, wanted.attempt, done)
     except Cancelled:
         return messages.Cancelled(wanted.job, wanted.attempt)
     except Exception as error:
@@ -211,6 +218,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--checkpoints", metavar="DIR", type=Path, action="append", default=[], help="a folder with checkpoints")
     parser.add_argument("--vaes", metavar="DIR", type=Path, action="append", default=[], help="a folder with VAEs")
     parser.add_argument("--loras", metavar="DIR", type=Path, action="append", default=[], help="a folder with LoRAs")
+    parser.add_argument("--upscalers", metavar="DIR", type=Path, action="append", default=[], help="a folder with upscalers")
     parser.add_argument("--state", metavar="DIR", type=Path, required=True, help="where measurements are kept")
     parser.add_argument("--incoming", metavar="DIR", type=Path, help="where pictures that are changed lie (default: incoming in the state)")
     parser.add_argument("--device", default="auto")

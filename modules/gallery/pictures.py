@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modules.gallery.writer import save, sweep
-from modules.jobs.messages import Picture
+from modules.jobs.messages import MAX_BODY, Picture
 from modules.store import Store
 
 SPOOL_LIMIT = 512 << 20  # bytes of pictures that could not be saved, kept in memory
@@ -132,7 +132,7 @@ def _plain_file(path: str, flags: int) -> int:
     """Opens a file that is one: what somebody put in its place, a link or a pipe, is an OSError instead."""
     handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
     about = os.fstat(handle)
-    if not stat.S_ISREG(about.st_mode) or about.st_size > SPOOL_LIMIT:
+    if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_BODY:
         os.close(handle)
         raise OSError(errno.EINVAL, "it is not a picture any more")
     return handle

@@ -12,6 +12,7 @@ MAX_FILE = 64 << 20  # bytes
 MAX_PIXELS = 50_000_000  # a phone's largest; 200 MB in memory
 MAX_SIDE = 16_384
 MAX_PROFILE = 4 << 20  # bytes
+MAX_NOTES = 1 << 20  # bytes of EXIF, characters of parameters
 FORMATS = {"PNG": "PNG", "JPEG": "JPEG", "WEBP": "WebP", "BMP": "BMP", "TIFF": "TIFF", "GIF": "GIF"}
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 
@@ -22,10 +23,15 @@ class BadPicture(ValueError):
 
 @dataclass(frozen=True)
 class Incoming:
-    """A picture as it is looked at: upright, RGB or RGBA with 8 bits, and its colour profile (ICC) if it has one."""
+    """A picture as it is looked at: upright, RGB or RGBA with 8 bits, and its colour profile (ICC) if it has one.
+
+    `exif` is what its camera noted, without which way up it was held; `infotext` the parameters text of a PNG. Both may be empty.
+    """
 
     image: Image.Image
     profile: bytes | None
+    exif: bytes = b""
+    infotext: str = ""
 
 
 def read(data: bytes) -> Incoming:
@@ -82,6 +88,7 @@ def _check(image: Image.Image) -> None:
 def _plain(image: Image.Image) -> Incoming:
     profile = image.info.get("icc_profile") or None
     image = _upright(image)
+    exif, infotext = _notes(image)
     plain = "RGBA" if image.has_transparency_data else "RGB"
     if image.mode in (*SIXTEEN_BITS, "I"):
         image = Image.fromarray((numpy.asarray(image).astype(numpy.uint32) >> 8).clip(0, 255).astype(numpy.uint8))
@@ -92,7 +99,16 @@ def _plain(image: Image.Image) -> Incoming:
     image = image if image.mode == plain else image.convert(plain)  # which would be a copy, of up to 200 MB
     if plain == "RGBA" and image.getchannel("A").getextrema()[1] == 0:
         raise BadPicture("it is transparent everywhere: there is nothing to see on it")
-    return Incoming(image, profile if profile and len(profile) <= MAX_PROFILE else None)
+    return Incoming(image, profile if profile and len(profile) <= MAX_PROFILE else None, exif, infotext)
+
+
+def _notes(image: Image.Image) -> tuple[bytes, str]:
+    """EXIF and parameters text, where they can be read and are no longer than such notes are."""
+    infotext = image.info.get("parameters")
+    exif = b""
+    with contextlib.suppress(Exception):
+        exif = image.getexif().tobytes() if image.getexif() else b""
+    return exif if len(exif) <= MAX_NOTES else b"", infotext if isinstance(infotext, str) and len(infotext) <= MAX_NOTES else ""
 
 
 def _upright(image: Image.Image) -> Image.Image:

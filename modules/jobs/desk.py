@@ -4,7 +4,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,15 +20,17 @@ from modules.model_manager.choice import recipe_for, usable
 from modules.model_manager.hashes import measure_missing
 from modules.model_manager.library import Checkpoint, VaeFile, scan, scan_vaes
 from modules.model_manager.loras import Lora, scan_loras
-from modules.recipe import prompt
+from modules.model_manager.upscalers import Upscaler, find_upscaler, provide, scan_upscalers
+from modules.recipe import prompt, upscaling
 from modules.recipe.fields import Recipe, to_dict
 from modules.recipe.plan import finished_size, steps_drawn
+from modules.recipe.upscaling import Described, Upscaling
 from modules.settings import Settings
 from modules.store import Store
 
 SHOWN_WAITING = 50
 SHOWN_PROMPT = 200  # characters
-PICTURES = ("init_image", "mask")  # the fields that name pictures
+PICTURES = ("init_image", "mask", "picture")  # the fields that name pictures
 MAX_DRAFT = 1 << 20  # characters
 PATIENCE = 5.0  # seconds for the model folders to answer
 IDLE = 0.5  # seconds between two looks whether nobody draws
@@ -40,8 +42,9 @@ def engine_arguments(settings: Settings) -> list[str]:
     vaes = [f"--vaes={root}" for root in settings.vae_roots]
     loras = [f"--loras={root}" for root in settings.lora_roots]
     budget = [] if settings.memory_budget is None else [f"--memory-budget={settings.memory_budget}"]
+    upscalers = [f"--upscalers={root}" for root in settings.upscaler_roots]
     how = [*budget, f"--device={settings.device}", f"--precision={settings.precision}"]
-    return [*roots, *vaes, *loras, f"--state={settings.state}", f"--incoming={settings.incoming}", *how]
+    return [*roots, *vaes, *loras, *upscalers, f"--state={settings.state}", f"--incoming={settings.incoming}", *how]
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Desk:
         self.settings = settings
         self.version = 0  # rises with every change of the snapshot
         self._store = Store(settings.state / "easel.sqlite3")
-        self._queue = Queue(self._store)
+        self._queue = Queue(self._store, read=upscaling.read)
         self.gallery = Gallery(self._store, settings.outputs)
         self.shelf = Shelf(settings.incoming)
         self._supervisor = Supervisor(self._queue, engine_arguments(settings), self.gallery.keep, self._changed)
@@ -106,6 +109,9 @@ class Desk:
     def loras(self) -> list[Lora]:
         return scan_loras(self.settings.lora_roots, self.settings.hashes)
 
+    def upscalers(self) -> list[Upscaler]:
+        return scan_upscalers(self.settings.upscaler_roots, self.settings.hashes)
+
     def refresh_checkpoints(self) -> None:
         """Look into the model folders again. Folders that do not answer (a share that is gone) leave the list as it was until they do."""
         listed = threading.Event()
@@ -124,6 +130,18 @@ class Desk:
         self._changed()
         self._supervisor.wake()
         return job
+
+    def upscale(self, requests: Sequence[Mapping[str, object]]) -> list[int]:
+        """Queue an upscaling for each request and return the jobs' ids. BadField or QueueFull say why not; then none is queued."""
+        upscalers = self.upscalers()
+
+        def named(wanted: str) -> str:
+            return find_upscaler(upscalers, wanted).name
+
+        jobs = [self._queue.add(each) for each in [upscaling.resolve(request, named, self.shelf) for request in requests]]
+        self._changed()
+        self._supervisor.wake()
+        return jobs
 
     def job(self, job: int) -> Job | None:
         return self._queue.job(job)
@@ -199,6 +217,7 @@ class Desk:
         """Lists the models and then, while nobody wants to draw, measures the hashes that are missing."""
         roots, vae_roots, store = self.settings.checkpoint_roots, self.settings.vae_roots, self.settings.hashes
         with self._listing:
+            provide(self.settings.packed_upscalers)
             found = Listed(scan(roots, store), scan_vaes(vae_roots, roots, store), self._listed.version + 1)
             self._listed, self._slow = found, False
         listed.set()
@@ -226,24 +245,27 @@ class Desk:
             return None
         recipe = job.recipe
         width, height = self._finished_size(recipe)
+        steps = max(steps_drawn(recipe), 1) if isinstance(recipe, Recipe) else 1
         return {
             "job": job.id,
             "attempt": job.attempt,
-            "prompt": recipe.prompt[:SHOWN_PROMPT],
+            "prompt": recipe.title[:SHOWN_PROMPT],
             "width": width,
             "height": height,
             "picture": progress.picture if progress else 0,
             "pictures": len(recipe.seeds),
             "step": progress.step if progress else 0,
-            "steps": progress.steps if progress else max(steps_drawn(recipe), 1),
+            "steps": progress.steps if progress else steps,
             "phase": progress.phase if progress else "load",
             "seconds_left": progress.seconds_left if progress else None,
             "interrupting": board.interrupting,
         }
 
-    def _finished_size(self, recipe: Recipe) -> tuple[int, int]:
+    def _finished_size(self, recipe: Described) -> tuple[int, int]:
         """How large the running job's picture will be; of a picture that went meanwhile, what the recipe says."""
         try:
+            if isinstance(recipe, Upscaling):
+                return upscaling.finished_size(recipe, self.shelf.size_of(recipe.picture))
             return finished_size(recipe, self.shelf.size_of(recipe.init_image) if recipe.init_image else (0, 0))
         except (LookupError, ValueError):
             return recipe.width, recipe.height
@@ -284,4 +306,4 @@ def _engine(board: Board) -> dict[str, object]:
 
 
 def _waiting(job: Job) -> dict[str, object]:
-    return {"job": job.id, "prompt": job.recipe.prompt[:SHOWN_PROMPT], "pictures": len(job.recipe.seeds)}
+    return {"job": job.id, "prompt": job.recipe.title[:SHOWN_PROMPT], "pictures": len(job.recipe.seeds)}

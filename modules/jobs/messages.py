@@ -8,7 +8,8 @@ import struct
 from dataclasses import dataclass, field, fields
 from typing import BinaryIO
 
-from modules.recipe.fields import Recipe, from_dict, to_dict
+from modules.recipe.fields import to_dict
+from modules.recipe.upscaling import Described, read
 
 MAX_HEADER = 4 << 20  # bytes
 MAX_BODY = 1 << 30  # bytes
@@ -26,11 +27,11 @@ class Message:
 
 @dataclass(frozen=True)
 class Run(Message):
-    """Draw this. The engine answers with Progress, Preview and Picture, and ends with Done, Cancelled or Failed."""
+    """Draw or enlarge this. The engine answers with Progress, Preview and Picture, and ends with Done, Cancelled or Failed."""
 
     job: int
     attempt: int
-    recipe: Recipe
+    recipe: Described
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Spent(Message):
 
 @dataclass(frozen=True)
 class Progress(Message):
-    """Where a job stands: `picture` of `pictures` counts from 0, `phase` is load, encode, draw, enlarge or decode."""
+    """Where a job stands: `picture` of `pictures` counts from 0, `phase` is load, encode, draw, enlarge, decode or upscale."""
 
     job: int
     attempt: int
@@ -181,7 +182,7 @@ def write_frame(stream: BinaryIO, message: Message) -> None:
         if isinstance(value, bytes):
             body = value
         else:
-            header[part.name] = to_dict(value) if isinstance(value, Recipe) else value
+            header[part.name] = to_dict(value) if isinstance(value, Described) else value
     encoded = json.dumps(header, ensure_ascii=False).encode()
     if len(encoded) > MAX_HEADER or len(body) > MAX_BODY:
         raise ValueError(f"a message of {len(encoded)} and {len(body)} bytes is longer than any may be")
@@ -209,8 +210,8 @@ def read_frame(stream: BinaryIO) -> Message | None:
         for part in fields(kind):
             if part.type is bytes:
                 values[part.name] = body
-            elif part.type is Recipe:
-                values[part.name] = from_dict(values[part.name])
+            elif part.type == Described:
+                values[part.name] = read(values[part.name])
         return kind(**values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BrokenFrame(f"a frame that is no message: {error}") from error

@@ -178,14 +178,14 @@ class Supervisor:
     def _take_of_job(self, job: Job, message: Message) -> None:
         match message:
             case Progress():
-                self._show(progress=message, text=self.board.text if message.phase == "load" else "drawing")
+                self._show(progress=message, text={"load": self.board.text, "upscale": "enlarging"}.get(message.phase, "drawing"))
             case Preview():
                 self._show(preview=message)
             case Picture():
                 self._keep(message, job.recipe.kind)
                 self._show(preview=None)
             case Done(facts=facts):
-                self._learn(facts["number_format"], facts["number_format_why"])
+                self._learn(str(facts.get("number_format", "")), str(facts.get("number_format_why", "")))
                 self._finish(job, "done", facts=facts)
             case Cancelled():
                 self._finish(job, "cancelled")
@@ -199,7 +199,7 @@ class Supervisor:
 
     def _finish(self, job: Job, state: str, **how: object) -> None:
         self._queue.end(job.id, state, **how)
-        self._preload = job.recipe.checkpoint
+        self._preload = job.recipe.checkpoint or self._preload
         self._show(state="ready", text="ready", running=None, progress=None, preview=None, interrupting=False)
         self._replace_if_spent()
         self.wake()

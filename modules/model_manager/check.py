@@ -1,4 +1,4 @@
-"""Reads a whole checkpoint or LoRA as the engine would and says in one line whether it can be used."""
+"""Reads a whole checkpoint, LoRA or upscaler as the engine would and says in one line whether it can be used."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,6 +11,7 @@ from modules.model_manager.lora_file import about, adapters_of, is_lora
 from modules.model_manager.reading import described
 from modules.model_manager.stored import Header, Refused, amount
 from modules.model_manager.tensors import Tensors, open_tensors
+from modules.model_manager.upscaler_file import is_upscaler, read_upscaler
 
 PIECE = 2**18
 BITS = {"F16": numpy.uint16, "BF16": numpy.uint16, "F32": numpy.uint32, "F64": numpy.uint64}
@@ -25,6 +26,9 @@ def check_file(path: Path) -> str:
     """One line about a usable file, every tensor of which was read. Raises Refused with the reason when it is not usable."""
     if path.is_file() and is_lora((lora := read_header(path)).tensors):
         return f"usable: {about(adapters_of(lora))}, {_read_all(path, lora)}"
+    if path.is_file() and is_upscaler(path):
+        upscaler, shape, _ = read_upscaler(path)
+        return f"usable: {shape}, {_read_all(path, upscaler)}"
     header, architecture = described(path)
     needed = expected_tensors(architecture)
     nonzero = set()

@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from modules.recipe.catalogue import (
     AUTOMATIC,
@@ -191,6 +192,11 @@ class Recipe:
         return "img2img" if self.init_image else "txt2img"
 
     @property
+    def title(self) -> str:
+        """What a list of jobs calls it."""
+        return self.prompt
+
+    @property
     def seeds(self) -> list[int]:
         """The seed of each picture: it counts up, unless pictures are variations of one and their variation seed does."""
         return [self.seed + i * (not self.subseed_strength) for i in range(self.batch_size * self.batch_count)]
@@ -207,6 +213,8 @@ class Recipe:
 
 
 Fields = Mapping[str, tuple[type, Row]]
+Described = TypeVar("Described")
+"""A frozen dataclass whose fields are all made by `row`."""
 
 
 def table(described: type) -> Fields:
@@ -270,13 +278,14 @@ def _is_long(value: object) -> bool:
     return isinstance(value, int) and value.bit_length() > 200
 
 
-def to_dict(recipe: Recipe) -> dict[str, str | int | float | bool]:
+def to_dict(recipe: object) -> dict[str, str | int | float | bool]:
     return dataclasses.asdict(recipe)
 
 
-def from_dict(values: Mapping[str, object]) -> Recipe:
-    """The recipe that `to_dict` described, each value checked again. Fields that are missing get their default."""
-    unknown = set(values) - set(FIELDS)
+def from_dict(values: Mapping[str, object], described: type[Described] = Recipe) -> Described:
+    """What `to_dict` described, each value checked again. Fields that are missing get their default."""
+    fields = table(described)
+    unknown = set(values) - set(fields)
     if unknown:
         raise BadField(min(unknown), f"{min(unknown)}: no such field in a recipe")
-    return Recipe(**{name: checked(name, value) for name, value in values.items()})
+    return described(**{name: checked(name, value, fields) for name, value in values.items()})

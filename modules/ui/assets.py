@@ -5,10 +5,10 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 ICON = _HERE / "easel.svg"
-STYLES = ("frame.css", "form.css", "stage.css", "source.css", "train.css", "viewer.css")
+STYLES = ("frame.css", "form.css", "stage.css", "source.css", "train.css", "upscale.css", "viewer.css")
 SCRIPTS = (
-    *("dom", "words", "live", "pictures", "top", "viewer", "notes", "incoming", "parameters"),
-    *("strip", "mask", "batch", "source", "stage", "estimate", "networks", "train", "form", "keys", "scheme"),
+    *("dom", "words", "live", "pictures", "top", "viewer", "notes", "incoming", "parameters", "strip", "compare", "upscale"),
+    *("mask", "batch", "source", "stage", "estimate", "networks", "train", "form", "keys", "scheme"),
 )  # each after what it imports
 
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)

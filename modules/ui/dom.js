@@ -1,5 +1,7 @@
 /* Small helpers around the document. What people typed reaches it as text and attributes only, never as HTML. */
 
+window.easel = {}; // what Gradio's events call
+
 /** A new element: properties that begin with "on" are listeners, the others attributes; children are nodes or text. */
 export function h(tag, properties = {}, ...children) {
   const node = document.createElement(tag);

@@ -34,7 +34,7 @@ function changed() {
   requestAnimationFrame(showNetworks);
   window.dispatchEvent(new Event("easel:changed"));
 }
-window.easel = { changed, wish: "" };
+Object.assign(window.easel, { changed, wish: "" });
 
 for (const [field, node] of Object.entries(counts)) {
   whenPresent(`#field-${field} [data-testid="block-info"]`, (label) => {

@@ -1,13 +1,14 @@
-/* Keys that work everywhere on the page: Ctrl or ⌘ with Enter generates, Escape interrupts. */
+/* Keys that work everywhere on the page: Ctrl or ⌘ with Enter generates (or enlarges), Escape interrupts. */
 
 import { stop } from "./stage.js";
+import { enlarging } from "./upscale.js";
 import { viewerIsOpen } from "./viewer.js";
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
     event.stopPropagation();
-    document.querySelector("#generate").click();
+    document.querySelector(enlarging() ? "#upscale-start" : "#generate").click();
   }
 }, true);
 

@@ -9,7 +9,7 @@ import gradio as gr
 from modules.model_manager.library import Checkpoint
 from modules.recipe.catalogue import AUTOMATIC
 from modules.recipe.fields import DEFAULTS, FIELDS
-from modules.ui import assets, form, hires, sampling, train, workspace
+from modules.ui import assets, form, hires, sampling, train, upscale, workspace
 from modules.ui.sizes import native_size
 from modules.ui.theme import theme
 from modules.ui.workspace import FOLDED, QUIET, RAW, folded_title, vae_choices
@@ -38,6 +38,7 @@ def build(desk: "Desk") -> gr.Blocks:
             gr.HTML(_STATUS.format(scheme=desk.settings.theme), elem_id="status", apply_default_css=False, padding=False)
         with gr.Tabs(elem_id="tabs") as tabs:
             drawn = {id: gr.Tab(name, id=id) for id, name in workspace.TABS.items()}
+            upscale.build(desk)
             train.build(desk)
         fields, folds = workspace.build(desk, checkpoint, tabs)
         for id, tab in drawn.items():

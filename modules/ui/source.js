@@ -6,6 +6,7 @@ import { decoded, idIn, put, takeIn, wish } from "./incoming.js";
 import { follow, handOver, maskTransparent, open, surface, tools } from "./mask.js";
 import { note } from "./notes.js";
 import { shown } from "./pictures.js";
+import { drop, enlarging } from "./upscale.js";
 
 const image = h("img", { alt: "The picture that is changed", draggable: "false" });
 const sheet = h("div", { class: "sheet-of-paper", hidden: true }, image, surface);
@@ -111,13 +112,14 @@ whenPresent("#source", (home) => {
 window.addEventListener("easel:changed", followTab);
 window.addEventListener("easel:filled", followTab);
 
-// Whatever is dropped or pasted anywhere on the page is a picture to change.
+// Whatever is dropped or pasted anywhere on the page is a picture to change, or to enlarge.
 for (const name of ["dragover", "drop"]) {
   document.addEventListener(name, (event) => {
     if (![...event.dataTransfer.types].includes("Files")) return;
     event.preventDefault();
     event.stopPropagation();
-    if (name === "drop") takeAll(event.dataTransfer.files);
+    if (name === "drop" && enlarging()) drop(event.dataTransfer);
+    else if (name === "drop") takeAll(event.dataTransfer.files);
   }, true);
 }
 document.addEventListener("paste", (event) => {

@@ -7,6 +7,7 @@ import { parameters } from "./parameters.js";
 import { choose, pictures, refresh, shown } from "./pictures.js";
 import { sendTo } from "./source.js";
 import { strip } from "./strip.js";
+import { enlarge } from "./upscale.js";
 import { openViewer } from "./viewer.js";
 import { pictureWords, progressWords, sentence } from "./words.js";
 
@@ -24,7 +25,11 @@ const send = h("details", { class: "fold send" }, h("summary", { class: "press" 
   ...Object.entries({ "text-to-image": "Text to image", "image-to-image": "Image to image", inpainting: "Inpainting" }).map(([tab, name]) => button(name, () => {
     send.open = false;
     sendTo(tab);
-  }))));
+  })),
+  button("Super-resolution", () => {
+    send.open = false;
+    enlarge(shown());
+  })));
 const skip = button("Skip", () => act("api/v1/skip"));
 const interrupt = button("Interrupt", stop);
 const bar = h("progress", { class: "bar", max: 1, "aria-label": "Progress of the job" });

@@ -21,6 +21,7 @@ export function progressWords(running, engine) {
     draw: `step ${running.step} of ${running.steps}`,
     enlarge: "enlarging the picture",
     decode: "finishing the picture",
+    upscale: `tile ${running.step} of ${running.steps}`,
   };
   const parts = [phases[running.phase]];
   if (running.pictures > 1) parts.unshift(`picture ${running.picture + 1} of ${running.pictures}`);

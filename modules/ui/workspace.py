@@ -15,7 +15,7 @@ from gradio.components import Component
 
 from modules.model_manager.choice import inpaints
 from modules.recipe.catalogue import AUTOMATIC, ONLY_MASKED, UPSCALERS, WHOLE_PICTURE
-from modules.recipe.fields import BadField, to_dict
+from modules.recipe.fields import BadField, Recipe, to_dict
 from modules.recipe.request import extension, removal
 from modules.ui import form, hires, pasted, sampling
 from modules.ui.examples import EXAMPLES
@@ -207,7 +207,8 @@ def _sent(desk: "Desk", wish: str) -> list[object]:
         job = desk.job(entry.job)
     except (LookupError, ValueError, OSError):
         return [gr.skip()] * (2 + len(_PICTURES) + len(_SENT))
-    carries = job and (tab == TEXT or not job.recipe.init_image)  # who goes on changing a picture goes on with what is typed
+    drawn = job and isinstance(job.recipe, Recipe)  # and not an older picture made larger
+    carries = drawn and (tab == TEXT or not job.recipe.init_image)  # who goes on changing a picture goes on with what is typed
     values: dict[str, object] = to_dict(job.recipe) | {"seed": entry.seed} if carries else {}
     values |= {name: str(values[name]) for name in ("seed", *sampling.LARGE) if name in values}
     values = {**values, hires.STRENGTH: values["denoising_strength"]} if carries else values

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from modules.jobs.messages import BrokenFrame, Cancel, Done, Picture, Progress, Run, read_frame, write_frame
 from modules.recipe.fields import Recipe
+from modules.recipe.upscaling import Upscaling
 
 MESSAGES = [
     Run(1, 1, Recipe(prompt="a fox 🦊", seed=3, checkpoint="starter.safetensors")),
+    Run(2, 1, Upscaling(picture="0" * 64, name="a photo.png", upscaler="Lanczos", factor=2.5)),
     Cancel(1, 2),
     Progress(1, 1, 0, 4, 3, 20, "draw", 1.5),
     Picture(1, 1, 0, 3, 64, 64, "a fox\nSteps: 20", b"\x89PNG\x00\xff"),
