@@ -90,7 +90,7 @@ class Painter:
         mask.paste(255, box)
         ids = {"init_image": self._kept(Image.fromarray(picture)), "mask": self._kept(mask)}
         asked = {"checkpoint": self._name, "seed": 1, **request, **ids}
-        recipe = recipe_for(asked, self._found, [], [], self._hashes, self._studio.shelf)
+        recipe = recipe_for(asked, self._found, [], [], [], self._hashes, self._studio.shelf)
         drawn: list[Picture] = []
         run(recipe, self._studio, lambda message: drawn.append(message) if isinstance(message, Picture) else None, check=lambda: None)
         return np.asarray(Image.open(io.BytesIO(drawn[0].png)))

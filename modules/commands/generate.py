@@ -20,6 +20,7 @@ from modules.incoming.shelf import Shelf
 from modules.jobs.messages import Message, Picture, Progress
 from modules.model_manager.choice import inpaints, recipe_for
 from modules.model_manager.library import scan, scan_vaes
+from modules.model_manager.upscalers import provide
 from modules.recipe.fields import FIELDS, BadField, Recipe
 from modules.recipe.plan import steps_drawn
 from modules.recipe.request import extension, removal
@@ -118,8 +119,10 @@ def _draw_all(tasks: list[Task], arguments: argparse.Namespace, settings: Settin
 def _tasks(arguments: argparse.Namespace, settings: Settings, shelf: Shelf) -> tuple[list[Task], list[str]]:
     """What is to be drawn, everything checked, and what is wrong with files of a folder, which are left out. BadField for all else."""
     roots, store = settings.checkpoint_roots, settings.hashes
-    models = scan(roots, store), scan_vaes(settings.vae_roots, roots, store), settings.lora_roots, store
+    models = scan(roots, store), scan_vaes(settings.vae_roots, roots, store), settings.lora_roots, settings.upscaler_roots, store
     request = _request(arguments, inpaints(models[0], arguments.checkpoint or ""))
+    if request["hires"]:
+        provide(settings.packed_upscalers)
     if not arguments.init:
         return [Task(recipe_for(request, *models, shelf), "")], []
     if not arguments.init.is_dir():

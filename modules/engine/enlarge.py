@@ -9,15 +9,12 @@ from torch import Tensor
 from modules.engine.canvas import Latents, pixels, tensor
 from modules.engine.families.sd1 import StableDiffusion1
 from modules.engine.guides import require_finite
-from modules.engine.stop import CannotDraw
-from modules.recipe.catalogue import BICUBIC, LANCZOS, LATENT_WAYS, NEAREST, LatentWay
+from modules.recipe.catalogue import LATENT_WAYS, LatentWay
 from modules.recipe.fields import Recipe
 from modules.recipe.plan import Size, enlargement
 
-FILTERS = {LANCZOS: Image.Resampling.LANCZOS, BICUBIC: Image.Resampling.BICUBIC, NEAREST: Image.Resampling.NEAREST}
-
-Enlarge = Callable[[Image.Image, int, int, str], Image.Image]
-"""(picture, width, height, the upscaler's name) -> the picture at this size."""
+Enlarge = Callable[[Image.Image, Size, str], Image.Image]
+"""(picture, size, the upscaler's name) -> the picture at this size."""
 
 
 def second_start(recipe: Recipe, latent: Tensor, family: StableDiffusion1, enlarge: Enlarge) -> Latents:
@@ -33,7 +30,7 @@ def second_start(recipe: Recipe, latent: Tensor, family: StableDiffusion1, enlar
     else:
         image = family.to_image(latent)
         require_finite(image, "the VAE")
-        picture = enlarge(pixels(image[0]), *where.size, recipe.hires_upscaler)
+        picture = enlarge(pixels(image[0]), where.size, recipe.hires_upscaler)
         known = family.to_latent(tensor(picture.crop(where.part.corners), factor))
     return Latents(known, known)
 
@@ -41,10 +38,3 @@ def second_start(recipe: Recipe, latent: Tensor, family: StableDiffusion1, enlar
 def enlarged_latent(latent: Tensor, size: Size, way: LatentWay) -> Tensor:
     """The latent (B, C, H, W) with this many cells (across, down)."""
     return F.interpolate(latent, size[::-1], mode=way.mode, antialias=way.antialiased)
-
-
-def enlarged(picture: Image.Image, width: int, height: int, way: str) -> Image.Image:
-    """The picture at this size, by the upscaler called `way`. Bicubic and Lanczos look at all that a smaller pixel covers."""
-    if way not in FILTERS:
-        raise CannotDraw(f"there is no upscaler {way} any more: choose another one")
-    return picture.resize((width, height), FILTERS[way])

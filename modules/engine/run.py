@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modules.engine import preview
 from modules.engine.canvas import Canvas, Latents, blank, encoded, pixels, read_canvas
-from modules.engine.enlarge import Enlarge, enlarged, second_start
+from modules.engine.enlarge import Enlarge, second_start
 from modules.engine.facts import Clock, Facts, versions
 from modules.engine.families.sd1 import StableDiffusion1
 from modules.engine.guides import Guide, finite, guided, masked, only_between, require_descent, require_finite, twice, watched
@@ -26,7 +26,7 @@ from modules.png import packed
 from modules.recipe import infotext
 from modules.recipe.catalogue import SAMPLERS, SOFT
 from modules.recipe.fields import Recipe
-from modules.recipe.plan import Pass, finished_size, passes
+from modules.recipe.plan import Pass, Size, finished_size, passes
 from modules.recipe.prompt import networks, words
 from modules.samplers import chosen
 from modules.samplers.registry import Denoise
@@ -97,6 +97,9 @@ def prepared(recipe: Recipe, studio: Studio, reporter: Reporter, clock: "Clock",
         early_check()
         reporter.loading(fraction)
 
+    def enlarge(picture: Image.Image, size: Size, name: str) -> Image.Image:
+        return studio.rack.enlarger(name, check).enlarged(picture, size, check)
+
     canvas = read_canvas(recipe, studio.shelf)
     with clock.phase("load"), checking(early_check):
         reporter.phase("load")
@@ -111,7 +114,7 @@ def prepared(recipe: Recipe, studio: Studio, reporter: Reporter, clock: "Clock",
                 shape = latents.known.shape[1:] if latents else warm.family.latent_shape(one.recipe.width, one.recipe.height)
                 shown = shown if canvas else blank(one.recipe, warm.family)
                 means.append(Means(tuple(shape), conditionings(one.recipe, studio, warm), shown))
-        yield Shared(warm, means, canvas, latents, lambda drawn: wear(networks(drawn.prompt), check), enlarged)
+        yield Shared(warm, means, canvas, latents, lambda drawn: wear(networks(drawn.prompt), check), enlarge)
 
 
 def conditionings(recipe: Recipe, studio: Studio, warm: Warm) -> list[Tensor]:

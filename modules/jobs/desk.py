@@ -121,7 +121,7 @@ class Desk:
 
     def resolve(self, request: Mapping[str, object]) -> Recipe:
         """The recipe for a request; BadField names the field that is wrong."""
-        models = self.checkpoints(), self._listed.vaes, self.settings.lora_roots
+        models = self.checkpoints(), self._listed.vaes, self.settings.lora_roots, self.settings.upscaler_roots
         return recipe_for(request, *models, self.settings.hashes, self.shelf)
 
     def submit(self, request: Mapping[str, object]) -> int:

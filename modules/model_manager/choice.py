@@ -8,8 +8,8 @@ from modules.model_manager.hashes import short_hash
 from modules.model_manager.library import Checkpoint, VaeFile, find, find_vae
 from modules.model_manager.loras import lora_hashes
 from modules.model_manager.stored import Refused
+from modules.model_manager.upscalers import OF_LATENTS, find_upscaler, scan_upscalers
 from modules.recipe import prompt
-from modules.recipe.catalogue import UPSCALERS, named
 from modules.recipe.fields import FIELDS, BadField, Recipe
 from modules.recipe.request import Pictures, resolve
 
@@ -21,6 +21,7 @@ def recipe_for(
     checkpoints: Sequence[Checkpoint],
     vaes: Sequence[VaeFile],
     lora_roots: Sequence[Path],
+    upscaler_roots: Sequence[Path],
     hashes: Path,
     pictures: Pictures,
 ) -> Recipe:
@@ -38,7 +39,9 @@ def recipe_for(
     except LookupError as error:
         raise BadField("vae", f"VAE: {error}") from None
     try:
-        recipe = replace(recipe, hires_upscaler=upscaler_named(recipe.hires_upscaler)) if recipe.hires else recipe
+        if recipe.hires:
+            upscalers = [*OF_LATENTS, *scan_upscalers(upscaler_roots, hashes)]
+            recipe = replace(recipe, hires_upscaler=find_upscaler(upscalers, recipe.hires_upscaler).name)
     except LookupError as error:
         raise BadField("hires_upscaler", f"{FIELDS['hires_upscaler'][1].label}: {error}") from None
     networks: list[prompt.Network] = []
@@ -50,11 +53,6 @@ def recipe_for(
         except (LookupError, ValueError) as error:
             raise BadField(name, f"{FIELDS[name][1].label}: {error}") from None
     return replace(recipe, lora_hashes=known)
-
-
-def upscaler_named(wanted: str) -> str:
-    """The own name of the upscaler that is meant, of latents or of pictures. LookupError says what is close."""
-    return named(UPSCALERS, wanted).name
 
 
 def usable(checkpoints: Sequence[Checkpoint], wanted: str, hashes: Path | None = None) -> Checkpoint:

@@ -14,7 +14,7 @@ from modules.model_manager.library import nothing_like
 from modules.model_manager.ncnn import convert
 from modules.model_manager.stored import Refused
 from modules.model_manager.upscaler_file import UnknownArchitecture, read_upscaler
-from modules.recipe.catalogue import LANCZOS, PICTURE_WAYS
+from modules.recipe.catalogue import LANCZOS, LATENT_WAYS, PICTURE_WAYS, PLAIN_WAYS
 from modules.recipe.upscaling import DEFAULT
 
 OTHER = "of an architecture that spandrel may know"
@@ -57,10 +57,11 @@ class Upscaler:
     @property
     def calls(self) -> tuple[str, ...]:
         """What it may be called."""
-        return (self.name, *((self.path.stem, str(self.path)) if self.path else PICTURE_WAYS[self.name].aliases))
+        return (self.name, *((self.path.stem, str(self.path)) if self.path else PLAIN_WAYS[self.name].aliases))
 
 
 PLAIN = [Upscaler(name, None, "ok", "", 0, "no network") for name in PICTURE_WAYS]
+OF_LATENTS = [Upscaler(name, None, "ok", "", 0, "between two passes") for name in LATENT_WAYS]
 
 
 def scan_upscalers(roots: Sequence[Path], store: Path | None = None) -> list[Upscaler]:

@@ -145,7 +145,7 @@ LATENT_WAYS = _by_name(
 )
 LANCZOS, BICUBIC, NEAREST = "Lanczos", "Bicubic", "Nearest"
 PICTURE_WAYS = _by_name([Named(LANCZOS, ("None",)), Named(BICUBIC, ()), Named(NEAREST, ())])
-UPSCALERS: Mapping[str, Named] = {**LATENT_WAYS, **PICTURE_WAYS}
+PLAIN_WAYS: Mapping[str, Named] = {**LATENT_WAYS, **PICTURE_WAYS}  # to enlarge without a network
 
 
 def schedule_in_force(sampler: str, schedule: str) -> ScheduleInfo | None:

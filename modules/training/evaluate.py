@@ -106,7 +106,7 @@ def drawn(checkpoint: Path, asked: Sequence[Asked], side: int, state: Path) -> T
     for seed, each in enumerate(tqdm(asked, desc=f"drawing {side} x {side}", unit="picture")):
         request = {"prompt": each.words, "seed": seed, "width": side, "height": side, "checkpoint": checkpoint.name}
         try:
-            run(recipe_for(request, found, [], [], state / "hashes.sqlite3", studio.shelf), studio, keep, check=lambda: None)
+            run(recipe_for(request, found, [], [], [], state / "hashes.sqlite3", studio.shelf), studio, keep, check=lambda: None)
         except BadField as error:
             raise RuntimeError(str(error)) from error
     return torch.from_numpy(to_signed(np.stack(pictures)))

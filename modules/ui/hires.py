@@ -1,16 +1,31 @@
 """The folded part Hires fix of Text to image: whether a picture is drawn twice, and how the second time."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from gradio.components import Component
 
+from modules.recipe.catalogue import LATENT_WAYS
 from modules.recipe.fields import FIELDS
 from modules.ui import form
+
+if TYPE_CHECKING:
+    from modules.jobs.desk import Desk
 
 NAMES = tuple(name for name in FIELDS if name == "hires" or name.startswith("hires_"))
 STRENGTH = "hires_strength"  # the recipe's denoising strength, which the other tabs ask for in a place of theirs
 CLOSED = "Hires fix"
+
+
+def upscalers(desk: "Desk") -> list[str]:
+    """The names to choose from: ways to enlarge latents, then those for pictures."""
+    return [*LATENT_WAYS, *of_pictures(desk)]
+
+
+def of_pictures(desk: "Desk") -> list[str]:
+    """The names of upscalers for pictures: the networks, then what needs none."""
+    return [each.name for each in sorted(desk.upscalers(), key=lambda each: each.path is None) if each.status == "ok"]
 
 
 def controls(upscalers: list[str]) -> dict[str, Component]:

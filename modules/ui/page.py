@@ -46,7 +46,7 @@ def build(desk: "Desk") -> gr.Blocks:
         models_changed = gr.Button("Show the checkpoints there are", elem_id="models-changed", elem_classes="behind")
 
         own = [fields[name] for name in _OWN]
-        lists = [checkpoint, fields["vae"]]
+        lists = [checkpoint, fields["vae"], fields["hires_upscaler"]]
         refresh.click(partial(_refreshed, desk), lists, [*lists, *own], **RAW)
         models_changed.click(partial(_listed, desk), lists, [*lists, *own], **RAW)
         checkpoint.input(partial(_own_updates, desk), checkpoint, own, **RAW)
@@ -66,16 +66,16 @@ def _kept(desk: "Desk", chosen: object) -> str | None:
     return chosen if chosen in names else next(iter(names), None)
 
 
-def _refreshed(desk: "Desk", chosen: str | None, vae: str | None) -> list[object]:
+def _refreshed(desk: "Desk", chosen: str | None, vae: str | None, upscaler: str | None) -> list[object]:
     desk.refresh_checkpoints()
-    return _listed(desk, chosen, vae)
+    return _listed(desk, chosen, vae, upscaler)
 
 
-def _listed(desk: "Desk", chosen: str | None, vae: str | None) -> list[object]:
-    """The lists of checkpoints and VAEs, and what changes in the form if another checkpoint is chosen now."""
+def _listed(desk: "Desk", chosen: str | None, vae: str | None, upscaler: str | None) -> list[object]:
+    """The lists of checkpoints, VAEs and upscalers, and what changes in the form if another checkpoint is chosen now."""
     kept = _kept(desk, chosen)
     own = [gr.skip()] * len(_OWN) if kept == chosen else _own_updates(desk, kept)
-    return [gr.Dropdown(usable(desk), value=kept), _vaes(desk, vae), *own]
+    return [gr.Dropdown(usable(desk), value=kept), _vaes(desk, vae), _upscalers(desk, upscaler), *own]
 
 
 def own_values(checkpoints: Sequence[Checkpoint], name: str | None) -> dict[str, object]:
@@ -104,7 +104,13 @@ def _filled(desk: "Desk", names: list[str]) -> list[object]:
     twice = gr.Accordion(label=hires.title(values), open=bool(values["hires"]))
     more = gr.Accordion(label=folded_title(values), open=form.changed(values, FOLDED) != "")
     lists = {"checkpoint": gr.Dropdown(usable(desk), value=checkpoint), "vae": _vaes(desk, values["vae"])}
+    lists["hires_upscaler"] = _upscalers(desk, values["hires_upscaler"])
     return [*({**values, **lists}[name] for name in names), twice, more, gr.Tabs(selected=values["tab"])]
+
+
+def _upscalers(desk: "Desk", chosen: object) -> gr.Dropdown:
+    names = hires.upscalers(desk)
+    return gr.Dropdown(names, value=chosen if chosen in names else DEFAULTS.hires_upscaler)
 
 
 def _vaes(desk: "Desk", chosen: object) -> gr.Dropdown:

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from modules.model_manager.choice import upscaler_named, usable
+from modules.model_manager.choice import usable
+from modules.model_manager.upscalers import OF_LATENTS, find_upscaler
 from modules.recipe import infotext
 from modules.recipe.catalogue import AUTOMATIC
 from modules.recipe.fields import DEFAULTS, FIELDS, BadField, checked
@@ -36,6 +37,6 @@ def _there(desk: "Desk", name: str, value: object) -> object:
     try:
         if name == "checkpoint":
             return usable(desk.checkpoints(), str(value)).name
-        return upscaler_named(str(value)) if name == "hires_upscaler" else value
+        return find_upscaler([*OF_LATENTS, *desk.upscalers()], str(value)).name if name == "hires_upscaler" else value
     except LookupError as error:
         raise BadField(name, f"{FIELDS[name][1].label}: {error}") from None

@@ -13,6 +13,7 @@ from gradio.components import Component
 from modules.recipe.fields import BadField
 from modules.recipe.upscaling import DEFAULT, DEFAULTS, FIELDS, NO_SECOND
 from modules.ui import form
+from modules.ui.hires import of_pictures
 from modules.ui.workspace import QUIET, RAW
 
 if TYPE_CHECKING:
@@ -67,14 +68,9 @@ def _about(name: str) -> dict[str, object]:
     return {"label": about.label, "info": about.help, "elem_id": f"upscale-{name}", "elem_classes": ["field"], "min_width": 0}
 
 
-def _names(desk: "Desk") -> list[str]:
-    """The networks, then what needs none."""
-    return [each.name for each in sorted(desk.upscalers(), key=lambda each: each.path is None) if each.status == "ok"]
-
-
 def _listed(desk: "Desk", first: str | None, second: str | None) -> list[gr.Dropdown]:
     """What can be chosen now."""
-    names = _names(desk)
+    names = of_pictures(desk)
     usual = DEFAULT if DEFAULT in names else next(iter(names), None)
     return [
         gr.Dropdown(names, value=first if first in names else usual, filterable=len(names) > 12),

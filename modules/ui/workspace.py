@@ -14,7 +14,7 @@ import gradio as gr
 from gradio.components import Component
 
 from modules.model_manager.choice import inpaints
-from modules.recipe.catalogue import AUTOMATIC, ONLY_MASKED, UPSCALERS, WHOLE_PICTURE
+from modules.recipe.catalogue import AUTOMATIC, ONLY_MASKED, WHOLE_PICTURE
 from modules.recipe.fields import BadField, Recipe, to_dict
 from modules.recipe.request import extension, removal
 from modules.ui import form, hires, pasted, sampling
@@ -55,7 +55,7 @@ def build(desk: "Desk", checkpoint: gr.Dropdown, tabs: gr.Tabs) -> tuple[Fields,
                 **_seed_and_batch(),
             }
             with gr.Accordion(hires.CLOSED, open=False, elem_id="hires") as twice:
-                fields |= hires.controls(list(UPSCALERS))
+                fields |= hires.controls(hires.upscalers(desk))
             gr.HTML("<div id='networks'></div>", apply_default_css=False, padding=False)
             with gr.Accordion("More", open=False, elem_id="more") as more:
                 with gr.Row(elem_classes="pair"):

@@ -76,7 +76,7 @@ def test_the_same_call_gives_the_same_file_and_picture_i_is_what_its_seed_draws_
         (["--vae", "nothing-like-it"], "VAE: there is no nothing-like-it"),
         (["--cfg-scale", "inf"], "CFG scale"),
         (["--hires-scale", "9"], "Upscale by: 9 is outside 1 to 8"),
-        (["--hires", "--hires-upscaler", "Lanczoz"], "Upscaler: 'Lanczoz' is not known: did you mean 'Lanczos'?"),
+        (["--hires", "--hires-upscaler", "Lanczoz"], "Upscaler: there is no upscaler Lanczoz; did you mean Lanczos?"),
         (["--precision", "int3"], "int3"),
         (["--unknown"], "--unknown"),
     ],

@@ -6,6 +6,7 @@ import pytest
 from modules.engine.studio import Studio
 from modules.recipe.fields import Recipe
 from tests.checkpoints import INPAINTING, SD2, SMALL, write_checkpoint, write_open_clip
+from tests.upscalers import COMPACT, random_weights, write_upscaler
 
 V_MODEL = replace(SMALL, prediction="v")
 
@@ -24,8 +25,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def studio(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Studio:
-    """A float32 studio over `models`, shared: each test asks for the checkpoint that it needs."""
-    return Studio([models], [], tmp_path_factory.mktemp("state"), device="cpu", precision="float32")
+    """A float32 studio over `models` and an upscaler, 4x-Small, shared: each test asks for the checkpoint that it needs."""
+    state, upscalers = tmp_path_factory.mktemp("state"), tmp_path_factory.mktemp("ESRGAN")
+    write_upscaler(upscalers / "4x-Small.pth", random_weights(COMPACT))
+    return Studio([models], [], state, device="cpu", precision="float32", upscaler_roots=[upscalers])
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.recipe.catalogue import HIRES_SAMPLERS, HIRES_SCHEDULES, SAMPLERS, SCHEDULES, UPSCALERS
+from modules.recipe.catalogue import HIRES_SAMPLERS, HIRES_SCHEDULES, PLAIN_WAYS, SAMPLERS, SCHEDULES
 from modules.recipe.fields import Recipe, checked
 from modules.recipe.infotext import read, write
 
@@ -68,7 +68,7 @@ texts = st.text(st.characters(exclude_categories=["C", "Z"]) | st.sampled_from('
             "denoising_strength": st.floats(0, 1).map(lambda value: round(value, 2)),
             "hires_scale": st.integers(20, 160).map(lambda value: value / 20),
             "hires_steps": st.integers(0, 150),
-            "hires_upscaler": st.sampled_from(list(UPSCALERS)),
+            "hires_upscaler": st.sampled_from(list(PLAIN_WAYS)),
             "hires_sampler": st.sampled_from(list(HIRES_SAMPLERS)),
             "hires_schedule": st.sampled_from(list(HIRES_SCHEDULES)),
         }
