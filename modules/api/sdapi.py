@@ -5,7 +5,6 @@ A request becomes a job like any other, so its pictures are saved like any other
 
 import asyncio
 import base64
-import binascii
 import json
 import math
 from collections.abc import Awaitable, Mapping
@@ -173,7 +172,7 @@ def number(body: Body, field: str, default: float) -> float:
     value = body.get(field)
     try:
         return default if value is None or value == "" else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Refused(422, f"{field}: {str(value)[:40]} is not a number") from None
 
 
@@ -193,10 +192,10 @@ def taken_in(desk: Desk, field: str, text: object) -> str:
         raise Refused(413, f"{field}: more than {MAX_FILE >> 20} MB")
     try:
         return desk.take_in(base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True))
-    except binascii.Error:
-        raise Refused(422, f"{field}: Invalid encoded image") from None
     except BadPicture as error:
         raise Refused(422, f"{field}: {error}") from None
+    except ValueError:  # of bad base64, and of what is no ASCII
+        raise Refused(422, f"{field}: Invalid encoded image") from None
 
 
 async def ended(desk: Desk, job: int) -> Job:

@@ -213,8 +213,6 @@ def skips_negative(recipe: Recipe) -> bool:
     return recipe.cfg_scale == 1 and not SAMPLERS[recipe.sampler].apart
 
 
-
-
 def way(recipe: Recipe, shared: Shared) -> str:
     """In which way a picture was drawn, or changed."""
     if recipe.hires:

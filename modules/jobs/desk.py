@@ -138,7 +138,7 @@ class Desk:
         def named(wanted: str) -> str:
             return find_upscaler(upscalers, wanted).name
 
-        jobs = [self._queue.add(each) for each in [upscaling.resolve(request, named, self.shelf) for request in requests]]
+        jobs = self._queue.add_all([upscaling.resolve(request, named, self.shelf) for request in requests])
         self._changed()
         self._supervisor.wake()
         return jobs

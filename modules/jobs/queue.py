@@ -8,7 +8,7 @@ import dataclasses
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -50,8 +50,17 @@ class Queue(Generic[Described]):
 
     def add(self, recipe: Described) -> int:
         """Write the job down and return its id."""
-        if self.waiting_count() >= MAX_WAITING:
-            raise QueueFull("", f"{MAX_WAITING} jobs are waiting: let some of them finish first")
+        (job,) = self.add_all([recipe])
+        return job
+
+    def add_all(self, recipes: Sequence[Described]) -> list[int]:
+        """Write the jobs down and return their ids, or QueueFull for all of them."""
+        waiting = self.waiting_count()
+        if waiting + len(recipes) > MAX_WAITING:
+            raise QueueFull("", f"{waiting} jobs are waiting, and {MAX_WAITING} can: let some of them finish first")
+        return [self._written(recipe) for recipe in recipes]
+
+    def _written(self, recipe: Described) -> int:
         values = self._kind, json.dumps(dataclasses.asdict(recipe)), time.time()
         row = self._store.write("INSERT INTO jobs (kind, state, recipe, created) VALUES (?, 'queued', ?, ?)", values)
         return row.lastrowid

@@ -26,11 +26,13 @@ def convert(param: Path, target: Path, about: dict[str, str]) -> None:
 
     OSError if that cannot be written, Refused if the files are not what they should be.
     """
-    weights = read(param.read_text("utf-8"), param.with_suffix(".bin").read_bytes())
+    weights = read(param.read_text("utf-8", "replace"), param.with_suffix(".bin").read_bytes())
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         save_file(weights, temporary, about)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, target)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -38,9 +40,14 @@ def convert(param: Path, target: Path, about: dict[str, str]) -> None:
 
 
 def read(param: str, data: bytes) -> Weights:
-    """The tensors under the names that Real-ESRGAN's own files give them."""
-    layers = list(_layers(param))
+    """The tensors under the names that Real-ESRGAN's own files give them. Refused if these are not such files, or no longer whole."""
+    try:
+        layers = list(_layers(param))
+    except (ValueError, LookupError):
+        raise Refused("damaged: one of its layers is written as none is") from None
     names = _compact_names(len(layers)) if any(kind == "PReLU" for kind, _, _ in layers) else _rrdb_names(len(layers))
+    if len(names) != len(layers):
+        raise Refused(f"not one of Real-ESRGAN's networks: {len(layers)} layers")
     weights, at = {}, 0
     for name, (kind, outputs, size) in zip(names, layers, strict=True):
         if kind == "PReLU":
@@ -49,6 +56,8 @@ def read(param: str, data: bytes) -> Weights:
         tag, at = _numbers(data, at, 1, "<u4")
         if tag[0] not in (0, HALF):
             raise Refused(f"damaged, or in a number format that is not known: {name} begins with {tag[0]:#010x}")
+        if outputs < 1 or size < 1 or size % (outputs * KERNEL):
+            raise Refused(f"damaged: {name} has {size} weights for {outputs} outputs")
         flat, at = _numbers(data, at, size, "<f2" if tag[0] == HALF else "<f4")
         weights[f"{name}.weight"] = flat.reshape(outputs, size // KERNEL // outputs, 3, 3)
         weights[f"{name}.bias"], at = _numbers(data, -(-at // 4) * 4, outputs, "<f4")
@@ -59,10 +68,10 @@ def read(param: str, data: bytes) -> Weights:
 
 def _layers(param: str) -> Iterator[tuple[str, int, int]]:
     """(kind, outputs, weights) of each layer that has numbers."""
-    lines = param.splitlines()
-    if lines[0] != MAGIC:
+    first, *lines = param.splitlines() or [""]
+    if first != MAGIC:
         raise Refused("not a network in ncnn's format")
-    for line in lines:
+    for line in filter(str.strip, lines):
         kind, *words = line.split()
         if kind in ("Convolution", "PReLU"):
             settings = dict(word.split("=", 1) for word in words if "=" in word)
@@ -82,6 +91,6 @@ def _rrdb_names(layers: int) -> list[str]:
 def _numbers(data: bytes, at: int, count: int, kind: str) -> tuple[numpy.ndarray, int]:
     """So many numbers from the byte `at` on, and where they end."""
     end = at + count * numpy.dtype(kind).itemsize
-    if end > len(data):
+    if not at <= end <= len(data):
         raise Refused(f"cut short: {len(data)} bytes")
     return numpy.frombuffer(data, kind, count, at), end

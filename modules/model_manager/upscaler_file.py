@@ -17,6 +17,7 @@ from modules.model_manager.stored import Header, Refused, TensorInfo, shown
 
 COLOURS = 3
 MAX_SCALE, MAX_BLOCKS, MAX_CHANNELS = 16, 200, 1024
+FOLDS = (1, 2, 4)
 WRAPPERS = ("params_ema.", "params.", "module.")  # the first that is there counts: an average over training is better than its end
 CHECKPOINT = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.")
 
@@ -145,7 +146,7 @@ def _rrdb(tensors: Mapping[str, TensorInfo]) -> RrdbShape:
     doublings = sum(f"conv_up{at}.weight" in tensors for at in range(1, 6))
     unshuffle = math.isqrt(first[1] // COLOURS)
     scale = 2**doublings / max(unshuffle, 1)
-    if first[1] != COLOURS * unshuffle**2 or scale != int(scale):
+    if first[1] != COLOURS * unshuffle**2 or unshuffle not in FOLDS or scale != int(scale):
         raise UnknownArchitecture(f"its network takes {first[1]} channels, which is no folded RGB picture")
     if not (first[0] <= MAX_CHANNELS and blocks <= MAX_BLOCKS and scale <= MAX_SCALE):
         raise Refused(f"larger than any upscaler: {first[0]} channels, {blocks} blocks, {scale:g} times")

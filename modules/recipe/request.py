@@ -6,9 +6,10 @@ from typing import Protocol
 
 from modules.recipe.catalogue import FILL, MASKED, ONLY_MASKED, SOFT
 from modules.recipe.fields import FIELDS, MAX_PICTURES, MAX_SEED, BadField, Recipe, checked
-from modules.recipe.plan import finished_size, passes
+from modules.recipe.plan import enlargement
 
 LEVELS = 1000  # noise levels that models are trained at
+MOST_ENLARGED = 8  # times the finished picture that may be enlarged on the way to it, before it is cropped
 SAME_SHAPE = 0.02  # by which a mask's proportions may differ from the picture's, for sizes are rounded
 
 
@@ -105,14 +106,19 @@ def _check_hires(recipe: Recipe) -> None:
         about = FIELDS[name][1]
         if getattr(recipe, name) % about.step:
             raise BadField(name, f"{about.label}: {getattr(recipe, name)} is not a multiple of {about.step:g}")
-    size, bounds = finished_size(recipe, (0, 0)), FIELDS["width"][1]
+    enlarged, bounds = enlargement(recipe), FIELDS["width"][1]
+    size = enlarged.part.size
     if min(size) < bounds.low or max(size) > bounds.high:
         wrong = "hires_width" if recipe.hires_width or recipe.hires_height else "hires_scale"
         least, most = f"{bounds.low:g}x{bounds.low:g}", f"{bounds.high:g}x{bounds.high:g}"
         raise BadField(wrong, f"{FIELDS[wrong][1].label}: {size[0]}x{size[1]} is outside {least} to {most}")
-    second = passes(recipe)[1]
-    if second.recipe.steps > LEVELS:
-        steps = f"{second.drawn} steps at strength {recipe.denoising_strength:g} are the last of {second.recipe.steps}"
+    across, down = enlarged.size
+    if across * down > MOST_ENLARGED * size[0] * size[1]:
+        label = FIELDS["hires_width"][1].label
+        raise BadField("hires_width", f"{label}: too little of {across}x{down} would be left: choose a size of a similar shape")
+    drawn, strength = recipe.hires_steps or recipe.steps, recipe.denoising_strength
+    if drawn >= (LEVELS + 1) * strength > 0:
+        steps = f"{drawn} steps at strength {strength:g} are the last of {drawn / max(strength, 1e-9):.0f}"
         raise BadField("denoising_strength", f"Denoising strength: {steps}, and models know {LEVELS}: raise it, or lower Hires steps")
 
 

@@ -100,6 +100,8 @@ def checked_request(request: Mapping[str, object], named: Callable[[str], str]) 
     if unknown:
         raise BadField(min(unknown), f"{min(unknown)!r:.60}: there is no such field")
     values = {name: checked(name, value, FIELDS) for name, value in request.items() if value is not None and value != ""}
+    if {"width", "height"} & values.keys() and not (values.get("width") or values.get("height") or "factor" in values):
+        raise BadField("width", "Size: say how wide or how high")
     values = {"upscaler": "", **values}
     for name in ("upscaler", "upscaler_2"):
         if values.get(name, NO_SECOND) != NO_SECOND or name == "upscaler":

@@ -82,9 +82,7 @@ def _request(typed: Mapping[str, object]) -> dict[str, object]:
     """What is asked for, whatever the picture."""
     request = {name: value for name, value in typed.items() if name not in ("by", "width", "height")}
     if typed["by"] == BY_SIZE:
-        if not (typed["width"] or typed["height"]):
-            raise BadField("width", "Size: say how wide or how high")
-        return {**request, "width": typed["width"], "height": typed["height"]}
+        return {**request, "width": typed["width"] or 0, "height": typed["height"] or 0}
     return {**request, "factor": FACTORS.get(str(typed["by"]))}
 
 

@@ -88,6 +88,10 @@ def test_a_batch_comes_back_in_its_order(server):
     [
         ("extra-single-image", {"image": encoded(photo()), "upscaler_1": "ESRGAN_4x"}, "there is no upscaler ESRGAN_4x"),
         ("extra-single-image", {"image": encoded(photo()), "upscaling_resize": "much"}, "upscaling_resize: much is not a number"),
+        ("extra-single-image", {"image": encoded(photo()), "upscaling_resize": 10**400}, "upscaling_resize: 1000"),
+        ("extra-single-image", {"image": encoded(photo()), "upscaling_resize": [2]}, "upscaling_resize: [2] is not a number"),
+        ("extra-single-image", {"image": encoded(photo()), "resize_mode": 1, "upscaling_resize_w": 0, "upscaling_resize_h": 0}, "how wide"),
+        ("extra-single-image", {"image": "ä"}, "image: Invalid encoded image"),
         ("extra-single-image", {"image": encoded(photo()), "upscaling_resize": 0}, "outside"),
         ("extra-single-image", {"image": encoded(photo()), "extras_upscaler_2_visibility": 2, "upscaler_2": "Lanczos"}, "outside"),
         ("extra-single-image", {"image": "aGFsbG8="}, "image: not a picture"),

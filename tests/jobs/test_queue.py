@@ -2,7 +2,7 @@ import sqlite3
 
 import pytest
 
-from modules.jobs.queue import Queue
+from modules.jobs.queue import Queue, QueueFull
 from modules.jobs.training import Training, from_dict
 from modules.recipe.fields import Recipe
 from modules.store import Store
@@ -58,7 +58,7 @@ def test_a_server_that_stops_in_order_does_not_use_up_an_attempt(path):
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "done"])
-@pytest.mark.parametrize("recipe", ["{", "[]", '{"hires_scale": 2}', '{"steps": "many"}'])
+@pytest.mark.parametrize("recipe", ["{", "[]", '{"no_such_field": 2}', '{"steps": "many"}'])
 def test_a_row_that_cannot_be_read_is_ended_and_the_others_go_on(path, state, recipe):
     store = Store(path)
     queue = Queue(store)
@@ -99,6 +99,17 @@ def test_only_waiting_jobs_can_be_dropped(path):
     running, waiting = queue.add(Recipe(seed=1)), queue.add(Recipe(seed=2))
     queue.claim()
     assert not queue.drop(running) and queue.drop(waiting) and not queue.drop(waiting)
+
+
+def test_of_jobs_that_have_no_room_together_none_is_queued(path, monkeypatch):
+    monkeypatch.setattr("modules.jobs.queue.MAX_WAITING", 3)
+    queue = Queue(Store(path))
+    queue.add(Recipe(prompt="a", seed=1))
+    with pytest.raises(QueueFull, match="1 jobs are waiting, and 3 can"):
+        queue.add_all([Recipe(prompt=p, seed=1) for p in "bcd"])
+    assert len(queue.add_all([Recipe(prompt=p, seed=1) for p in "bc"])) == 2 and recipes(queue) == ["a", "b", "c"]
+    with pytest.raises(QueueFull):
+        queue.add(Recipe(prompt="d", seed=1))
 
 
 def test_a_thousand_jobs_survive(path):

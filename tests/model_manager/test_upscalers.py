@@ -63,6 +63,7 @@ STRANGE = [
     (changed(random_weights(SMALL), **{"body.1.rdb2.conv3.weight": None}), "missing"),
     (changed(random_weights(SMALL), **{"conv_hr.weight": WRONG}), "another shape"),
     (changed(random_weights(SMALL), **{"conv_first.weight": numpy.zeros((8, 4, 3, 3), numpy.float32)}), "4 channels"),
+    (random_weights(replace(SMALL, channels=2, growth=2, blocks=1, doublings=4, unshuffle=16)), "768 channels"),
     (changed(random_weights(COMPACT), **{"body.1.weight": None}), "unknown architecture, or none"),
     (changed(random_weights(COMPACT), **{"body.6.weight": numpy.zeros((47, 8, 3, 3), numpy.float32)}), "47 channels"),
 ]
@@ -116,14 +117,47 @@ def packed(shape, weights):
 @pytest.mark.parametrize("shape", [SMALL, COMPACT])
 def test_ncnns_numbers_come_out_under_the_names_that_are_known(shape):
     weights = random_weights(shape)
-    found = read(*packed(shape, weights))
+    text, data = packed(shape, weights)
+    found = read(f"{text}\n\n", data)
     assert {name: values.shape for name, values in found.items()} == expected(shape)
     for name, values in weights.items():
         assert numpy.allclose(found[name], values, atol=1e-3)
-    text, data = packed(shape, weights)
     for bad in (data[:-4], data + b"\0\0\0\0", b"\1" + data[1:]):
         with pytest.raises(Refused):
             read(text, bad)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: "",
+        lambda text: text.replace("7767517\n", ""),
+        lambda text: text.replace("0=8", "8"),
+        lambda text: text.replace("0=8", "0=eight"),
+        lambda text: text.replace("0=8", "0=0"),
+        lambda text: text.replace("0=8", "0=-1"),
+        lambda text: text.replace("0=8", "0=7"),
+        lambda text: text.replace("6=216", "6=-1"),
+        lambda text: text.replace("6=216", f"6={2**62}"),
+        lambda text: text.rpartition("\n")[0],
+    ],
+)
+@pytest.mark.parametrize("shape", [SMALL, COMPACT])
+def test_a_list_of_layers_with_wild_numbers_is_refused(shape, spoil):
+    text, data = packed(shape, random_weights(shape))
+    with pytest.raises(Refused):
+        read(spoil(text), data)
+
+
+def test_a_damaged_package_does_not_keep_models_from_being_listed(tmp_path, caplog):
+    text, data = packed(COMPACT, random_weights(COMPACT))
+    (tmp_path / "realesrgan-x4plus.param").write_bytes(b"7767517\nConvolution \xff\xfe 0\n")
+    (tmp_path / "realesrgan-x4plus.bin").write_bytes(data)
+    (tmp_path / "realesr-animevideov3-x4.param").write_text(text)
+    (tmp_path / "realesr-animevideov3-x4.bin").write_bytes(data)
+    provide(tmp_path / "RealESRGAN", tmp_path)
+    assert [path.name for path in (tmp_path / "RealESRGAN").iterdir()] == ["realesr-animevideov3.safetensors"]
+    assert "RealESRGAN_x4plus.safetensors cannot be made" in caplog.text
 
 
 def test_the_packages_networks_are_put_where_upscalers_lie(tmp_path):

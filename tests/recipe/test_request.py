@@ -224,6 +224,8 @@ def test_pictures_and_masks_that_cannot_be_used_are_refused(request_, field, say
         ({"hires_schedule": ""}, "hires_schedule", "not known"),
         ({"hires_steps": 151}, "hires_steps", "outside"),
         ({"hires_steps": 20, "denoising_strength": 0.01}, "denoising_strength", "20 steps at strength 0.01 are the last of 2000"),
+        ({"denoising_strength": 5e-324}, "denoising_strength", "20 steps at strength 4.94066e-324 are the last of 20000000000,"),
+        ({"width": 64, "height": 4096, "hires_width": 4096, "hires_height": 4096}, "hires_width", "too little of 4096x262144 would be"),
         ({"init_image": "128x128"}, "hires", "turn it off"),
         ({"hires": "maybe"}, "hires", "true or false"),
     ],

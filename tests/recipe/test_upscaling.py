@@ -29,6 +29,7 @@ def asked(**request):
     [
         ({}, (2560, 1708), (2560, 1708)),
         ({"factor": "2"}, (1280, 854), (1280, 854)),
+        ({"factor": 2, "width": 0, "height": 0}, (1280, 854), (1280, 854)),
         ({"factor": 0.5}, (320, 213), (320, 213)),
         ({"factor": 0.05}, (32, 21), (32, 21)),
         ({"width": 1280}, (1280, 854), (1280, 854)),
@@ -50,6 +51,7 @@ def test_how_large_it_becomes(request_, enlarged, finished):
         ({"factor": "nan"}, "factor", "not a number"),
         ({"width": 65000}, "width", "65000x43367 would be 2819 million pixels; a file holds 333 million pixels at most"),
         ({"width": 70000}, "width", "outside"),
+        ({"width": 0, "height": "0"}, "width", "say how wide or how high"),
         ({"upscaler": "v4"}, "upscaler", "there is no upscaler v4"),
         ({"upscaler_2": "v4"}, "upscaler_2", "Second upscaler: there is no upscaler v4"),
         ({"upscaler_2_weight": 1.5}, "upscaler_2_weight", "outside"),
