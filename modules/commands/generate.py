@@ -16,6 +16,7 @@ from modules.commands.options import add_fields, add_settings, existing_file, fa
 from modules.gallery.pictures import today
 from modules.gallery.writer import save
 from modules.incoming.extend import extended
+from modules.incoming.reader import contents
 from modules.incoming.shelf import Shelf
 from modules.jobs.messages import Message, Picture, Progress
 from modules.model_manager.choice import inpaints, recipe_for
@@ -29,6 +30,7 @@ from modules.settings import Settings
 OPTIONS = ["negative_prompt", "steps", "sampler", "schedule", "cfg_scale", "seed", "width", "height", "batch_size", "clip_skip", "vae"]
 RARE = [name for name, (_, about) in FIELDS.items() if about.quiet] + ["randn_source"]
 PICTURES = ("init_image", "mask")  # the fields that name pictures
+SIZE = ("width", "height")  # which are the picture's own where no size is asked for
 HIRES = [name for name in FIELDS if name.startswith("hires_")]
 CHANGING = ["denoising_strength", "resize_mode", "mask_mode", "mask_edge", "mask_blur", "inpaint_area", "masked_padding", "masked_content"]
 
@@ -133,7 +135,7 @@ def _tasks(arguments: argparse.Namespace, settings: Settings, shelf: Shelf) -> t
         try:
             tasks.append(Task(recipe_for(request | _pictures(file, arguments, shelf), *models, shelf), file.stem))
         except BadField as error:
-            if error.field not in PICTURES:
+            if error.field not in (*PICTURES, *(SIZE if "width" not in request else ())):
                 raise
             left_out.append(str(error) if file.name in str(error) else f"{file}: {error}")
     if not tasks:
@@ -170,16 +172,16 @@ def _pictures(file: Path, arguments: argparse.Namespace, shelf: Shelf) -> dict[s
     """The picture's and its mask's ids."""
     with _blamed(file):
         if arguments.extend:
-            picture, mask = extended(file.read_bytes(), *arguments.extend)
+            picture, mask = extended(contents(file), *arguments.extend)
             return {"init_image": shelf.keep(picture), "mask": shelf.keep(mask)}
-        ids = {"init_image": shelf.keep(file.read_bytes())}
+        ids = {"init_image": shelf.keep(contents(file))}
     if arguments.mask:
         several = arguments.mask.is_dir()
         beside = next(iter(sorted(arguments.mask.glob(f"{glob.escape(file.stem)}.*"))), None) if several else arguments.mask
         if beside is None:
             raise BadField("mask", f"--mask: there is no mask for {file.name} in {arguments.mask}")
         with _blamed(beside):
-            ids["mask"] = shelf.keep(beside.read_bytes())
+            ids["mask"] = shelf.keep(contents(beside))
     return ids
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from modules.commands.options import add_settings, existing_file, fail, settings_of
 from modules.gallery.pictures import today
 from modules.gallery.writer import save
+from modules.incoming.reader import contents
 from modules.incoming.shelf import Shelf
 from modules.jobs.messages import Message, Picture, Progress
 from modules.model_manager.upscalers import find_upscaler, provide, scan_upscalers
@@ -44,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def main(arguments: argparse.Namespace) -> int:
     settings, output = settings_of(arguments), sys.stdout
     try:
-        request = _request(arguments, settings)
+        request, files = _request(arguments, settings), _files(arguments.pictures)
     except BadField as error:
         return fail(str(error), 2)
     done: list[dict[str, object]] = []
@@ -53,7 +54,7 @@ def main(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="easel-") as shelf, contextlib.redirect_stdout(sys.stderr):
         enlarge = _enlarger(settings, Shelf(Path(shelf)), request)
         try:
-            for file in _files(arguments.pictures):
+            for file in files:
                 try:
                     picture, facts = enlarge(file)
                 except (ValueError, RuntimeError, OSError) as error:
@@ -92,15 +93,21 @@ def _namer(settings: Settings) -> Callable[[str], str]:
 
 
 def _files(paths: list[Path]) -> list[Path]:
-    """The files themselves, and those of the folders among them."""
-    return [file for path in paths for file in (sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path])]
+    """The files themselves, and those of the folders among them. BadField if there are none, or a folder cannot be read."""
+    try:
+        listed = [sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path] for path in paths]
+    except OSError as error:
+        raise BadField("picture", f"{error.filename}: {error.strerror}") from None
+    if not any(listed):
+        raise BadField("picture", f"there is no file in {', '.join(map(str, paths))}")
+    return [file for files in listed for file in files]
 
 
 def _enlarger(settings: Settings, shelf: Shelf, request: dict[str, object]) -> Callable[[Path], tuple[Picture, dict[str, object]]]:
     """Enlarges a file's picture as requested, with a bar. ValueError, OSError or RuntimeError say why not."""
 
     def enlarge(file: Path) -> tuple[Picture, dict[str, object]]:
-        id = shelf.keep(file.read_bytes())
+        id = shelf.keep(contents(file))
         upscaling = resolve({**request, "picture": id, "name": file.name[:MAX_NAME]}, _namer(settings), shelf)
         made: list[Picture] = []
         with _bar(file.name) as show:

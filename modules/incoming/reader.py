@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy
 from PIL import Image, ImageCms, ImageOps
@@ -34,6 +35,14 @@ class Incoming:
     infotext: str = ""
 
 
+def contents(path: Path) -> bytes:
+    """A file's bytes. BadPicture if it is longer than any picture, or no plain file: then nothing is read. OSError if that fails."""
+    if not path.is_file():
+        raise BadPicture("it is no plain file")
+    _check_length(path.stat().st_size)
+    return path.read_bytes()
+
+
 def read(data: bytes) -> Incoming:
     """The picture in a file's bytes, whatever its name. BadPicture if there is none."""
     with _opened(data) as image:
@@ -54,8 +63,7 @@ def read_mask(data: bytes) -> Image.Image:
 @contextlib.contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
     """The undecoded picture, once its header shows nothing to fear. Whatever goes wrong with it inside is BadPicture."""
-    if len(data) > MAX_FILE:
-        raise BadPicture(f"{len(data) >> 20} MB: pictures of more than {MAX_FILE >> 20} MB are not taken")
+    _check_length(len(data))
     if not data:
         raise BadPicture("the file is empty")
     try:
@@ -71,6 +79,11 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     except Exception as error:  # decoders raise anything there is on a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadPicture(f"damaged or cut short ({reason[:120]})") from error
+
+
+def _check_length(length: int) -> None:
+    if length > MAX_FILE:
+        raise BadPicture(f"{length >> 20} MB: pictures of more than {MAX_FILE >> 20} MB are not taken")
 
 
 def _check(image: Image.Image) -> None:

@@ -252,10 +252,11 @@ def test_files_of_a_folder_that_cannot_be_used_are_named_and_left_out(places, tm
     (tmp_path / "in").mkdir()
     for name, (data, *_) in (BAD | GOOD).items():
         (tmp_path / "in" / f"{name}.png").write_bytes(data)
+    Image.new("RGB", (20, 90)).save(tmp_path / "in" / "tiny.png")
     result = easel("generate", "--init", tmp_path / "in", "--denoising-strength", 0, "--steps", 1, "-o", tmp_path / "out", *places)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     left_out = [line for line in result.stderr.splitlines() if "left out: " in line]
-    assert len(left_out) == len(BAD)
+    assert len(left_out) == len(BAD) + 1 and f"easel: left out: {tmp_path / 'in' / 'tiny.png'}: Width: 20 is outside 64 to 4096" in left_out
     for name, (_, says) in BAD.items():
         assert [line for line in left_out if f"{name}.png: " in line and re.search(says, line)], name
     assert sorted(os.listdir(tmp_path / "out")) == sorted(f"{name}.png" for name in GOOD)

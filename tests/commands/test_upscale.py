@@ -1,6 +1,7 @@
 """`upscale` as a user or a script calls it."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -48,10 +49,27 @@ def test_a_folder_is_enlarged_but_for_what_is_no_picture(places, tmp_path):
     assert said["facts"]["upscalers"] == ["small", "Lanczos"] and "extras-images" in said["pictures"][0]["path"]
 
 
+def test_a_folder_without_pictures_is_said_and_what_is_no_plain_file_or_far_too_long_is_not_even_read(places, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    result = upscale(folder, *places)
+    assert (result.returncode, result.stdout) == (2, "") and result.stderr == f"easel: there is no file in {folder}\n"
+    with open(folder / "film.mp4", "wb") as film:
+        film.truncate(1 << 40)  # more than any memory
+    os.mkfifo(tmp_path / "pipe")
+    result = upscale(folder, tmp_path / "pipe", *places)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines() == [
+        f"easel: {folder / 'film.mp4'}: 1048576 MB: pictures of more than 64 MB are not taken",
+        f"easel: {tmp_path / 'pipe'}: it is no plain file",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
         ([PHOTO, "--to", "large"], 2, "neither like 4x nor like 2048x1536"),
+        ([PHOTO, "--to", "0x0"], 2, "Size: say how wide or how high"),
         ([PHOTO, "--to", "99x"], 2, "Factor: 99 is outside"),
         ([PHOTO, "--with", "smal"], 2, "there is no upscaler smal; did you mean small?"),
         ([PHOTO, "--with", "page"], 2, "page cannot be used: a web page"),
