@@ -13,7 +13,8 @@ MAX_FILE = 64 << 20  # bytes
 MAX_PIXELS = 50_000_000  # a phone's largest; 200 MB in memory
 MAX_SIDE = 16_384
 MAX_PROFILE = 4 << 20  # bytes
-MAX_NOTES = 1 << 20  # bytes of EXIF, characters of parameters
+MAX_NOTES = 1 << 20  # bytes of EXIF
+MAX_TEXT = 1 << 19  # characters of parameters, each of which is up to six bytes of a message
 FORMATS = {"PNG": "PNG", "JPEG": "JPEG", "WEBP": "WebP", "BMP": "BMP", "TIFF": "TIFF", "GIF": "GIF"}
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 
@@ -121,7 +122,7 @@ def _notes(image: Image.Image) -> tuple[bytes, str]:
     exif = b""
     with contextlib.suppress(Exception):
         exif = image.getexif().tobytes() if image.getexif() else b""
-    return exif if len(exif) <= MAX_NOTES else b"", infotext if isinstance(infotext, str) and len(infotext) <= MAX_NOTES else ""
+    return exif if len(exif) <= MAX_NOTES else b"", infotext if isinstance(infotext, str) and len(infotext) <= MAX_TEXT else ""
 
 
 def _upright(image: Image.Image) -> Image.Image:

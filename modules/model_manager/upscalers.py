@@ -4,7 +4,7 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -15,7 +15,7 @@ from modules.model_manager.ncnn import convert
 from modules.model_manager.stored import Refused
 from modules.model_manager.upscaler_file import UnknownArchitecture, read_upscaler
 from modules.recipe.catalogue import LANCZOS, LATENT_WAYS, PICTURE_WAYS, PLAIN_WAYS
-from modules.recipe.upscaling import DEFAULT
+from modules.recipe.upscaling import DEFAULT, NO_SECOND
 
 OTHER = "of an architecture that spandrel may know"
 WITH_SPANDREL = "; with spandrel installed, others than ESRGAN's and SRVGGNetCompact are read too"
@@ -66,8 +66,18 @@ OF_LATENTS = [Upscaler(name, None, "ok", "", 0, "between two passes") for name i
 
 def scan_upscalers(roots: Sequence[Path], store: Path | None = None) -> list[Upscaler]:
     """The ways without weights, then every file below these folders, refused ones too, sorted by name."""
-    found = sorted(remembered(UPSCALERS, model_files(roots), store), key=lambda upscaler: upscaler.name.casefold())
-    return [*PLAIN, *found]
+    found = told_apart(remembered(UPSCALERS, model_files(roots), store))
+    return [*PLAIN, *sorted(found, key=lambda upscaler: upscaler.name.casefold())]
+
+
+def told_apart(upscalers: Sequence[Upscaler]) -> list[Upscaler]:
+    """The same under names of which none is there twice: a usable file keeps its own, others of this name are called by folder and file."""
+    taken = {name.casefold() for name in (*PLAIN_WAYS, NO_SECOND)}
+    named = []
+    for each in sorted(upscalers, key=lambda upscaler: upscaler.status != "ok"):
+        named.append(replace(each, name=f"{each.path.parent.name}/{each.path.name}") if each.name.casefold() in taken else each)
+        taken.add(each.name.casefold())
+    return named
 
 
 def find_upscaler(upscalers: Sequence[Upscaler], wanted: str) -> Upscaler:
@@ -76,7 +86,7 @@ def find_upscaler(upscalers: Sequence[Upscaler], wanted: str) -> Upscaler:
     matches = [each for each in upscalers if word in (call.casefold() for call in each.calls)]
     usable = [each for each in matches if each.status == "ok"]
     if usable:
-        return usable[0]
+        return min(usable, key=lambda each: each.name.casefold() != word)
     if matches:
         raise LookupError(f"{matches[0].name} cannot be used: {matches[0].reason}")
     raise LookupError(nothing_like(wanted, [each.name for each in upscalers if each.status == "ok"], "upscaler "))
@@ -105,9 +115,13 @@ def has_spandrel() -> bool:
     return importlib.util.find_spec("spandrel") is not None
 
 
-def _look_at_upscaler(name: str, path: Path) -> Upscaler:
+def _called(name: str) -> str:
     stem = PurePosixPath(name).with_suffix("").as_posix()
-    called = KNOWN.get(stem, stem)
+    return KNOWN.get(stem, stem)
+
+
+def _look_at_upscaler(name: str, path: Path) -> Upscaler:
+    called = _called(name)
     try:
         _, shape, _ = read_upscaler(path)
     except UnknownArchitecture as refusal:
@@ -125,11 +139,11 @@ def _files(path: Path) -> list[str]:
 
 
 def _pack(upscaler: Upscaler) -> dict[str, object]:
-    return {name: value for name, value in vars(upscaler).items() if name != "path"}
+    return {name: value for name, value in vars(upscaler).items() if name not in ("name", "path")}
 
 
 def _unpack(name: str, path: Path, plain: dict[str, object]) -> Upscaler:
-    return Upscaler(path=path, **plain)
+    return Upscaler(_called(name), path, **plain)
 
 
 UPSCALERS = Kind("upscaler", _files, _look_at_upscaler, _pack, _unpack)

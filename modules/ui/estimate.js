@@ -19,6 +19,7 @@ function measure(last) {
   measured.add(last.job);
   const { infotext, width, height } = mine[0];
   const about = (key) => infotext.match(new RegExp(`${key}: "?([^,"]+)`))?.[1];
+  if (about("Postprocess upscaler")) return; // it was made larger, not drawn
   const kind = `${about("Model")} ${about("Sampler")}`;
   if (loaded.has(last.job) && rates[kind]) return;
   let work = width * height * Number(about("Steps"));

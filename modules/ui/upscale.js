@@ -7,6 +7,8 @@ import { live, onLive } from "./live.js";
 import { note } from "./notes.js";
 import { duration, plural } from "./words.js";
 
+const MOST_ASKED = 1000; // jobs that the server tells of at once
+
 /** Each is {name, id, before, job, state, reason, after}; state is reading, ready, waiting, running, done, failed or stopped. */
 const items = [];
 let shown = null; // the item under the slider
@@ -83,8 +85,11 @@ export function enlarge(picture) {
   taken(item, async () => answered(await fetch(`api/v1/pictures/${picture.id}/incoming`, { method: "POST" })));
 }
 
-// What the press of Upscale sends, and what came of it.
-window.easel.upscaling = () => items.filter((item) => item.id && !busy(item)).map((item) => ({ picture: item.id, name: item.name }));
+// What the press of Upscale sends, a picture that is there twice once, and what came of it.
+window.easel.upscaling = () => {
+  const wanted = items.filter((item) => item.id && !busy(item));
+  return [...new Map(wanted.map((item) => [item.id, { picture: item.id, name: item.name }])).values()];
+};
 
 whenPresent("#upscale-problem", (home) => {
   new MutationObserver(() => {
@@ -127,7 +132,7 @@ function follow() {
   const ended = last?.job ?? null;
   if (pending.length && (ended !== known || !running)) {
     known = ended;
-    settle(pending).catch(() => (known = null));
+    settle(pending.slice(0, MOST_ASKED)).catch(() => (known = null));
   }
   draw();
 }
@@ -135,12 +140,13 @@ function follow() {
 async function settle(pending) {
   const found = await ask("GET", `api/v1/jobs?${pending.map((item) => `id=${item.job}`).join("&")}`);
   for (const { job, state, reason, pictures: made } of found) {
-    const item = pending.find((each) => each.job === job);
-    if (state === "failed") Object.assign(item, { state: "failed", reason });
-    if (state === "cancelled") Object.assign(item, { state: "stopped" });
-    if (state !== "done") continue;
-    Object.assign(item, made.length ? { state: "done", after: made[0] } : { state: "stopped" });
-    if (item === shown || !shown?.after) look(item);
+    for (const item of pending.filter((each) => each.job === job)) {
+      if (state === "failed") Object.assign(item, { state: "failed", reason });
+      if (state === "cancelled") Object.assign(item, { state: "stopped" });
+      if (state !== "done") continue;
+      Object.assign(item, made.length ? { state: "done", after: made[0] } : { state: "stopped" });
+      if (item === shown || !shown?.after) look(item);
+    }
   }
   draw();
 }

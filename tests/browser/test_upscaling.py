@@ -4,6 +4,7 @@ import io
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import expect
 
 from tests.browser.visit import PATIENCE
@@ -98,3 +99,16 @@ def test_a_size_that_no_file_holds_is_said_and_an_interrupt_stops_the_rest(bench
     bench.locator("#upscale-pictures").get_by_role("button", name="Interrupt", exact=True).click()
     expect(bench.locator(".upscale-item")).to_contain_text("interrupted", timeout=PATIENCE)
     expect(bench.locator("#upscale-pictures").get_by_role("button", name="Interrupt", exact=True)).to_be_hidden()
+
+
+def test_a_picture_that_is_there_twice_is_enlarged_once_and_says_nothing_of_how_long_drawing_takes(bench, studio):
+    file, info = io.BytesIO(), PngInfo()
+    info.add_text("parameters", "twins\nSteps: 20, Sampler: Euler, Size: 12x10, Model: elsewhere")
+    Image.new("RGB", (12, 10), "teal").save(file, "PNG", pnginfo=info)
+    give(bench, *({"name": f"{name}.png", "mimeType": "image/png", "buffer": file.getvalue()} for name in ("one", "other")))
+    expect(bench.locator(".upscale-item", has_text="ready")).to_have_count(2, timeout=PATIENCE)
+    bench.locator("#upscale-start").click()
+    expect(bench.locator(".upscale-item", has_text="done · 48 × 40")).to_have_count(2, timeout=PATIENCE)
+    newest = studio.ask("/api/v1/pictures?limit=5")[1]
+    assert len([picture for picture in newest if picture["infotext"].startswith("twins\n")]) == 1
+    assert "elsewhere" not in (bench.evaluate("localStorage.getItem('easel:rates')") or "")

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from modules.incoming.reader import MAX_PIXELS, BadPicture, read, read_mask
+from modules.incoming.reader import MAX_PIXELS, MAX_TEXT, BadPicture, read, read_mask
+from modules.jobs.messages import Picture, write_frame
 from tests.pictures import BAD, COLOURS, GOOD, PROFILE, chunk, colours, file, png, sixteen_bits, with_alpha
 
 
@@ -84,6 +86,17 @@ def test_what_is_no_plain_picture_is_refused_in_one_line(name):
 def test_jpegs_with_a_second_view_are_taken_as_the_first():
     two = file(colours(), "MPO", save_all=True, append_images=[colours().rotate(90)], quality=95, subsampling=0)
     assert abs(numpy.asarray(read(two).image).astype(int) - COLOURS).max() <= 12
+
+
+@pytest.mark.parametrize("character", ["a", "\1", "\N{FOX FACE}"])
+def test_however_long_a_parameters_text_is_it_fits_into_a_message_or_is_left_out(character):
+    for length in (MAX_TEXT, MAX_TEXT + 1, 1_000_000):
+        info = PngInfo()
+        info.add_itxt("parameters", character * length)
+        text = read(file(colours(), "PNG", pnginfo=info)).infotext
+        assert len(text) in (length, 0)
+        write_frame(io.BytesIO(), Picture(1, 1, 0, 0, 64, 64, f"{text}, Postprocess upscale by: 4", b""))
+    assert text == ""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's own peak")

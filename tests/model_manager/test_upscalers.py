@@ -100,6 +100,25 @@ def test_what_is_no_upscaler_is_refused_with_what_it_is(tmp_path):
     assert find_upscaler(scan_upscalers([]), "lanczos").name == find_upscaler(scan_upscalers([]), "").name == "Lanczos"
 
 
+def test_files_of_one_name_are_told_apart(tmp_path):
+    folders = [tmp_path / "ESRGAN", tmp_path / "RealESRGAN"]
+    for name in ("ESRGAN/twin.pth", "RealESRGAN/twin.safetensors", "ESRGAN/lanczos.pth", "ESRGAN/None.pth", "ESRGAN/RealESRGAN_x4plus.pth"):
+        write_upscaler(tmp_path / name, random_weights(COMPACT))
+    write_upscaler(tmp_path / "RealESRGAN" / "RealESRGAN_x4plus.safetensors", {"block.weight": WRONG})
+    for _ in range(2):  # as it is seen, and as it is remembered
+        listed = scan_upscalers(folders, tmp_path / "store.sqlite3")
+        found = {each.name: each.path for each in listed if each.path}
+        assert sorted(found) == [
+            *("ESRGAN/None.pth", "ESRGAN/lanczos.pth", "R-ESRGAN 4x+"),
+            *("RealESRGAN/RealESRGAN_x4plus.safetensors", "RealESRGAN/twin.safetensors", "twin"),
+        ]
+        for name, path in found.items():
+            if "x4plus." not in name:
+                assert find_upscaler(listed, name).path == path
+    (tmp_path / "ESRGAN" / "twin.pth").unlink()
+    assert find_upscaler(scan_upscalers(folders, tmp_path / "store.sqlite3"), "twin").path == tmp_path / "RealESRGAN" / "twin.safetensors"
+
+
 def packed(shape, weights):
     """The two files of ncnn's format."""
     lines, data = ["7767517", "1 1", "Input in 0 1 data"], b""
