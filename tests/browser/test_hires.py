@@ -75,7 +75,7 @@ def test_a_picture_is_drawn_twice_sent_back_and_pasted(visit, studio):
     expect(visit.box("hires_upscaler")).to_have_value("Latent")
     problem = page.locator("#problem [role=alert]")
     expect(problem).to_contain_text("Not as in the text: Sampler: 'Eular' is not known")
-    expect(problem).to_contain_text("Upscaler: '4x-Old' is not known")
+    expect(problem).to_contain_text("Upscaler: there is no upscaler 4x-Old")
     paste(visit, "a lion, as people paste it")
     expect(visit.box("prompt")).to_have_value("a bird")
     tick.uncheck()

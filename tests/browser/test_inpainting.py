@@ -139,8 +139,9 @@ def test_a_picture_goes_from_tab_to_tab_with_its_parameters(bench, studio):
     visit, page = bench.visit, bench.page
     bench.open("Text to image")
     expect(page.locator("#source")).to_be_hidden()
+    count = visit.count()
     visit.ask_for("a fox in the snow", steps=4, seed=77)
-    visit.wait_for_rest()
+    visit.wait_for_count(count + 1)
     visit.type(prompt="something else", seed=-1)
     page.locator(".send summary").click()
     page.locator(".send").get_by_role("button", name="Image to image").click()
