@@ -32,9 +32,9 @@ class Pictures(Protocol):
 def removal(inpaints: bool) -> dict[str, object]:
     """What "Remove object" asks for: what is masked becomes its surroundings, begun from them and asked for nothing.
 
-    A checkpoint that sees the mask (`inpaints`) knows the surroundings whatever it begins from; any other keeps them by a low strength.
+    A checkpoint that sees the mask (`inpaints`) may change more of what it begins from; any other keeps the surroundings by a low strength.
     """
-    return {"prompt": "", "negative_prompt": "", "cfg_scale": 1, "masked_content": FILL, "denoising_strength": 1.0 if inpaints else 0.4}
+    return {"prompt": "", "negative_prompt": "", "cfg_scale": 1, "masked_content": FILL, "denoising_strength": 0.75 if inpaints else 0.4}
 
 
 def extension(inpaints: bool) -> dict[str, object]:

@@ -243,7 +243,7 @@ def test_remove_draws_at_the_strength_that_suits_the_checkpoint(tmp_path, photo)
     write_checkpoint(folder / "sees.safetensors", INPAINTING)
     arguments = ["--init", photo[0], "--mask", photo[1], "--remove", "--steps", 1, "--json", f"--data-dir={tmp_path}"]
     answer = json.loads(easel("generate", *arguments).stdout)
-    assert "Denoising strength: 1.0" in answer["pictures"][0]["infotext"] and "CFG scale: 1.0" in answer["pictures"][0]["infotext"]
+    assert "Denoising strength: 0.75" in answer["pictures"][0]["infotext"] and "CFG scale: 1.0" in answer["pictures"][0]["infotext"]
     assert answer["facts"]["way"] == "an inpainting checkpoint that sees the mask"
     own = json.loads(easel("generate", *arguments, "--denoising-strength", 0.5).stdout)
     assert "Denoising strength: 0.5" in own["pictures"][0]["infotext"]
