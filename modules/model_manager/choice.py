@@ -65,7 +65,13 @@ def usable(checkpoints: Sequence[Checkpoint], wanted: str, hashes: Path | None =
     can_be_used = [checkpoint for checkpoint in checkpoints if checkpoint.status == "ok"]
     if not can_be_used:
         raise LookupError("there is no usable checkpoint: put one into models/Stable-diffusion")
-    return next((checkpoint for checkpoint in can_be_used if checkpoint.name == STARTER), can_be_used[0])
+    first = first_choice([checkpoint.name for checkpoint in can_be_used])
+    return next(checkpoint for checkpoint in can_be_used if checkpoint.name == first)
+
+
+def first_choice(names: Sequence[str]) -> str | None:
+    """The one of these files that somebody who has chosen none begins with: the starter where it is among them; None for none at all."""
+    return STARTER if STARTER in names else next(iter(names), None)
 
 
 def inpaints(checkpoints: Sequence[Checkpoint], wanted: str) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from modules.model_manager.choice import first_choice
 from modules.model_manager.library import Checkpoint
 from modules.recipe.catalogue import AUTOMATIC
 from modules.recipe.fields import DEFAULTS, FIELDS
@@ -61,9 +62,9 @@ def usable(desk: "Desk") -> list[str]:
 
 
 def _kept(desk: "Desk", chosen: object) -> str | None:
-    """`chosen` while it can still draw, or else the first that can."""
+    """`chosen` while it can still draw, or else the one to begin with."""
     names = usable(desk)
-    return chosen if chosen in names else next(iter(names), None)
+    return chosen if chosen in names else first_choice(names)
 
 
 def _refreshed(desk: "Desk", chosen: str | None, vae: str | None, upscaler: str | None) -> list[object]:

@@ -9,6 +9,7 @@ import gradio as gr
 from gradio.components import Component
 
 from modules.jobs.training import DEFAULTS, FIELDS, NEW, WHAT, datasets
+from modules.model_manager.choice import first_choice
 from modules.recipe.fields import BadField
 from modules.ui.workspace import RAW
 
@@ -24,7 +25,7 @@ def build(desk: "Desk") -> None:
         with gr.Column(elem_id="train-form", scale=0, min_width=0):
             fields: dict[str, Component] = {
                 "what": gr.Dropdown(list(WHAT), value=DEFAULTS.what, filterable=False, **_about("what")),
-                "base": gr.Dropdown(_bases(desk), filterable=False, **_about("base")),
+                "base": gr.Dropdown(_bases(desk), value=first_choice(_bases(desk)), filterable=False, **_about("base")),
                 "data": gr.Dropdown(datasets(desk.settings), value=None, filterable=False, **_about("data")),
                 "minutes": gr.Number(DEFAULTS.minutes, **_about("minutes")),
                 "name": gr.Textbox("", max_lines=1, placeholder="cats", **_about("name")),
@@ -49,9 +50,9 @@ def _bases(desk: "Desk") -> list[str]:
 
 
 def _listed(desk: "Desk", base: str | None, data: str | None) -> list[gr.Dropdown]:
-    """What can be chosen now; the first where nothing is chosen yet."""
+    """What can be chosen now; the one to begin with where nothing is chosen yet."""
     lists = (_bases(desk), base), (datasets(desk.settings), data)
-    return [gr.Dropdown(known, value=chosen if chosen in known else next(iter(known), None)) for known, chosen in lists]
+    return [gr.Dropdown(known, value=chosen if chosen in known else first_choice(known)) for known, chosen in lists]
 
 
 def _start(desk: "Desk", names: list[str], *values: object) -> str:

@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from modules.model_manager import library
-from modules.model_manager.choice import inpaints
+from modules.model_manager.choice import STARTER, first_choice, inpaints, usable
 from modules.model_manager.hashes import known_hash, short_hash
 from modules.model_manager.library import find, find_vae, scan, scan_vaes
 from modules.model_manager.stored import Refused
@@ -174,3 +174,11 @@ def test_whether_a_checkpoint_was_made_for_inpainting(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "sees.safetensors", replace(TINY, unet=replace(TINY.unet, in_channels=9)), dtype="float16")
     found = scan([tmp_path])
     assert [inpaints(found, name) for name in ("sees", "plain", "", "nothing")] == [True, False, False, False]
+
+
+def test_somebody_who_has_chosen_none_begins_with_the_starter(tmp_path: Path) -> None:
+    for name in ("another.safetensors", "starter-inpainting.safetensors", STARTER):
+        write(tmp_path / name)
+    found = scan([tmp_path])
+    assert usable(found, "").name == first_choice([checkpoint.name for checkpoint in found]) == STARTER
+    assert first_choice(["b.ckpt", "a.ckpt"]) == "b.ckpt" and first_choice([]) is None
