@@ -62,6 +62,8 @@ def test_a_picture_is_drawn_twice_sent_back_and_pasted(visit, studio):
     expect(visit.box("prompt")).to_have_value("a fox")
     expect(visit.box("hires_prompt")).to_have_value("a red fox")
     expect(tick).to_be_checked()
+    expect(visit.box("steps")).to_have_value("4")
+    expect(visit.box("seed")).to_have_value("5")
     visit.generate()
     visit.wait_for_count(count + 2)
     assert newest(studio)["infotext"] == picture["infotext"]
