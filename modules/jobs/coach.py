@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from modules.jobs.messages import Picture, Trained, read_frame
 from modules.jobs.queue import Job, Queue
 from modules.jobs.training import Training, infotext
+from modules.png import packed
 from modules.recipe.fields import BadField
 from modules.settings import PROGRAM
 
@@ -190,9 +190,6 @@ def facts(progress: Trained | None) -> dict[str, object]:
 
 def _sample(job: Job[Training], said: Trained) -> Picture:
     """A sample as a picture of the job's, with parameters that say where it comes from."""
-    text, about, png = infotext(job.recipe, said.stage, said.values), PngInfo(), io.BytesIO()
-    about.add_text("parameters", text)
+    text = infotext(job.recipe, said.stage, said.values)
     with Image.open(io.BytesIO(said.sample), formats=["PNG"]) as image:
-        image.save(png, "PNG", pnginfo=about)
-        width, height = image.size
-    return Picture(job.id, job.attempt, round(said.fraction * PLACES), 0, width, height, text, png.getvalue())
+        return Picture(job.id, job.attempt, round(said.fraction * PLACES), 0, *image.size, text, packed(image, text))
