@@ -13,7 +13,7 @@ from modules.recipe.fields import DEFAULTS, FIELDS
 from modules.ui import assets, form, hires, sampling, train, upscale, workspace
 from modules.ui.sizes import native_size
 from modules.ui.theme import theme
-from modules.ui.workspace import FOLDED, QUIET, RAW, folded_title, vae_choices
+from modules.ui.workspace import FOLDED, QUIET, RAW, folded_title, usable, vae_choices
 
 if TYPE_CHECKING:
     from modules.jobs.desk import Desk
@@ -54,11 +54,6 @@ def build(desk: "Desk") -> gr.Blocks:
         filled = page.load(partial(_filled, desk, list(fields)), None, [*fields.values(), *folds, tabs], **RAW)
         filled.then(None, js="() => { window.easelFilled = true; window.dispatchEvent(new Event('easel:filled')); }", **QUIET)
     return page
-
-
-def usable(desk: "Desk") -> list[str]:
-    """The names of the checkpoints that can draw."""
-    return [model.name for model in desk.checkpoints() if model.status == "ok"]
 
 
 def _kept(desk: "Desk", chosen: object) -> str | None:

@@ -11,7 +11,7 @@ from gradio.components import Component
 from modules.jobs.training import DEFAULTS, FIELDS, NEW, WHAT, datasets
 from modules.model_manager.choice import first_choice
 from modules.recipe.fields import BadField
-from modules.ui.workspace import RAW
+from modules.ui.workspace import RAW, usable
 
 if TYPE_CHECKING:
     from modules.jobs.desk import Desk
@@ -21,11 +21,12 @@ _BOARD = '<section id="trainings" aria-label="Trainings"></section>'
 
 def build(desk: "Desk") -> None:
     """Draws the tab."""
+    bases = usable(desk)
     with gr.Tab("Train", id="train", elem_id="train") as tab, gr.Row(elem_id="train-room", equal_height=False):
         with gr.Column(elem_id="train-form", scale=0, min_width=0):
             fields: dict[str, Component] = {
                 "what": gr.Dropdown(list(WHAT), value=DEFAULTS.what, filterable=False, **_about("what")),
-                "base": gr.Dropdown(_bases(desk), value=first_choice(_bases(desk)), filterable=False, **_about("base")),
+                "base": gr.Dropdown(bases, value=first_choice(bases), filterable=False, **_about("base")),
                 "data": gr.Dropdown(datasets(desk.settings), value=None, filterable=False, **_about("data")),
                 "minutes": gr.Number(DEFAULTS.minutes, **_about("minutes")),
                 "name": gr.Textbox("", max_lines=1, placeholder="cats", **_about("name")),
@@ -45,13 +46,9 @@ def _about(name: str) -> dict[str, object]:
     return {"label": about.label, "info": about.help, "elem_id": f"train-{name}", "elem_classes": ["field"], "min_width": 0}
 
 
-def _bases(desk: "Desk") -> list[str]:
-    return [model.name for model in desk.checkpoints() if model.status == "ok"]
-
-
 def _listed(desk: "Desk", base: str | None, data: str | None) -> list[gr.Dropdown]:
     """What can be chosen now; the one to begin with where nothing is chosen yet."""
-    lists = (_bases(desk), base), (datasets(desk.settings), data)
+    lists = (usable(desk), base), (datasets(desk.settings), data)
     return [gr.Dropdown(known, value=chosen if chosen in known else first_choice(known)) for known, chosen in lists]
 
 

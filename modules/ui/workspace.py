@@ -160,6 +160,11 @@ def _preset(desk: "Desk", name: str, checkpoint: str | None) -> tuple[int, int]:
     return preset(name, native_size(desk.checkpoints(), checkpoint))
 
 
+def usable(desk: "Desk") -> list[str]:
+    """The names of the checkpoints that can draw."""
+    return [model.name for model in desk.checkpoints() if model.status == "ok"]
+
+
 def vae_choices(desk: "Desk") -> list[str]:
     """What can be chosen as VAE: what fits, the checkpoint's own, or a file."""
     return list(dict.fromkeys((AUTOMATIC, "None", *desk.vaes())))
