@@ -105,10 +105,11 @@ def _files(paths: list[Path]) -> list[Path]:
 
 def _enlarger(settings: Settings, shelf: Shelf, request: dict[str, object]) -> Callable[[Path], tuple[Picture, dict[str, object]]]:
     """Enlarges a file's picture as requested, with a bar. ValueError, OSError or RuntimeError say why not."""
+    namer = _namer(settings)
 
     def enlarge(file: Path) -> tuple[Picture, dict[str, object]]:
         id = shelf.keep(contents(file))
-        upscaling = resolve({**request, "picture": id, "name": file.name[:MAX_NAME]}, _namer(settings), shelf)
+        upscaling = resolve({**request, "picture": id, "name": file.name[:MAX_NAME]}, namer, shelf)
         made: list[Picture] = []
         with _bar(file.name) as show:
 
