@@ -1,11 +1,13 @@
 """The machine that draws: its cores, its device, its memory."""
 
+import contextlib
 import ctypes
 import gc
 import os
 import platform
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -100,6 +102,16 @@ def give_back_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def is_about_memory(error: RuntimeError) -> bool:
-    """Whether torch says that memory ran out."""
+@contextlib.contextmanager
+def memory_errors_explained(what: str) -> Iterator[None]:
+    """Turns every way in which memory can run out into CannotDraw, which says that there is not enough of it to do `what`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_about_memory(error):
+            raise
+        raise CannotDraw(f"not enough memory to {what}: choose a smaller size, or close other programs") from error
+
+
+def _is_about_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error) or "not enough memory" in str(error)

@@ -16,9 +16,9 @@ from modules.engine.enlarge import Enlarge, second_start
 from modules.engine.facts import Clock, Facts, versions
 from modules.engine.families.sd1 import StableDiffusion1
 from modules.engine.guides import Guide, finite, guided, masked, only_between, require_descent, require_finite, twice, watched
-from modules.engine.machine import is_about_memory, peak_memory
+from modules.engine.machine import memory_errors_explained, peak_memory
 from modules.engine.progress import Emit, Reporter
-from modules.engine.stop import CannotDraw, Skipped
+from modules.engine.stop import Skipped
 from modules.engine.studio import Studio, Warm
 from modules.engine.weights import checking
 from modules.jobs.messages import Picture
@@ -45,9 +45,10 @@ def run(recipe: Recipe, studio: Studio, emit: Emit, check: Callable[[], None]) -
     """
     reporter, clock = Reporter(recipe, emit), Clock()
     drawn = 0
+    width, height = finished_size(recipe, (recipe.width, recipe.height))
     with (
         torch.inference_mode(),
-        memory_errors_explained(recipe),
+        memory_errors_explained(f"draw {width}x{height} with {recipe.checkpoint}"),
         prepared(recipe, studio, reporter, clock, check) as shared,
     ):
         for batch in range(recipe.batch_count):
@@ -243,18 +244,3 @@ def facts(recipe: Recipe, studio: Studio, shared: Shared, clock: "Clock") -> Fac
         "peak_memory_bytes": peak_memory(),
         "versions": versions(),
     }
-
-
-@contextlib.contextmanager
-def memory_errors_explained(recipe: Recipe) -> Iterator[None]:
-    """Turns every way in which memory can run out into CannotDraw."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not is_about_memory(error):
-            raise
-        width, height = finished_size(recipe, (recipe.width, recipe.height))
-        raise CannotDraw(
-            f"not enough memory to draw {width}x{height} with {recipe.checkpoint}: choose a smaller size, "
-            "or close other programs"
-        ) from error

@@ -2,13 +2,13 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from PIL import Image
 
 from modules.engine.facts import Clock, Facts, versions
-from modules.engine.machine import free_memory, is_about_memory, peak_memory
+from modules.engine.machine import free_memory, memory_errors_explained, peak_memory
 from modules.engine.progress import Emit
 from modules.engine.stop import CannotDraw, Skipped
 from modules.engine.upscalers.rack import Enlarger, Rack
@@ -35,7 +35,7 @@ def run(upscaling: Upscaling, rack: Rack, shelf: Shelf, emit: Emit, check: Calla
     """
     clock, drawn = Clock(), 0
     names = [upscaling.upscaler, *([upscaling.upscaler_2] if upscaling.blends else [])]
-    with torch.inference_mode(), memory_errors_explained(), checking(check), contextlib.suppress(Skipped):
+    with torch.inference_mode(), memory_errors_explained("enlarge this picture"), checking(check), contextlib.suppress(Skipped):
         incoming = _read(shelf, upscaling.picture)
         with clock.phase("load"):
             emit(Progress(0, 0, 0, 1, 0, 1, "load", None))
@@ -124,14 +124,3 @@ def _require_room(upscaling: Upscaling, ways: list[Enlarger], image: Image.Image
     free = free_memory(torch.device("cpu"))
     if needed > free:
         raise CannotDraw(f"{width}x{height} needs {amount(needed)} of memory, {amount(free)} are free: choose a smaller size")
-
-
-@contextlib.contextmanager
-def memory_errors_explained() -> Iterator[None]:
-    """Turns every way in which memory can run out into CannotDraw."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not is_about_memory(error):
-            raise
-        raise CannotDraw("not enough memory to enlarge this picture: choose a smaller size, or close other programs") from error
